@@ -1,0 +1,29 @@
+"""The Celery application of the measurements: one task that notes its start and does nothing else."""
+
+from __future__ import annotations
+
+import time
+
+from celery import Celery
+
+from benchmarks import null_transport
+from benchmarks.records import Recorder
+from benchmarks.settings import from_environment
+
+null_transport.register()
+
+_settings = from_environment()
+_pause_s = _settings.task_ms / 1000
+_recorder = Recorder(_settings.record_path) if _settings.record_path else None
+
+app = Celery("benchmarks")
+app.conf.update(_settings.celery())
+
+
+@app.task(name="benchmarks.note")  # type: ignore[untyped-decorator]
+def note(index: int, sent_ns: int, payload: str = "") -> None:
+    """Record the start; then, if asked for, wait as a task would wait for something else."""
+    if _recorder is not None:
+        _recorder.started(index, sent_ns, time.monotonic_ns())
+    if _pause_s:
+        time.sleep(_pause_s)

@@ -1,0 +1,115 @@
+"""Which brokers are compared: one table, read by every figure.
+
+A peer is a way to configure Celery, so one server may stand behind several
+(RabbitMQ with and without publisher confirms, PostgreSQL under two transports).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.servers import (
+    NoServer,
+    PostgresqlServer,
+    RabbitmqServer,
+    RedisServer,
+    Server,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.addresses import Addresses
+
+DRAIN = "drain"
+PUBLISH = "publish"
+LATENCY = "latency"
+
+_ALL = frozenset({DRAIN, PUBLISH, LATENCY})
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One line of every table.
+
+    `scheme` replaces the scheme of the server's URL, None keeps it. `module` must be
+    installed. `options` are transport options, `configuration` is Celery's.
+    `green_only` peers take part where the pool is gevent or eventlet.
+    `exact` is False where messages are copies that cannot be told apart.
+    """
+
+    name: str
+    server: Callable[[Addresses], Server]
+    scheme: str | None = None
+    module: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    figures: frozenset[str] = _ALL
+    green_only: bool = False
+    honours_delivery_mode: bool = False
+    exact: bool = True
+
+    def reach(self, addresses: Addresses) -> Server:
+        """Return the server, reached once; raise UnreachableError."""
+        if self.module is not None and not _is_installed(self.module):
+            raise UnreachableError(f"{self.module} is not installed; run `pip install -e .[test]`")
+        server = self.server(addresses)
+        server.reach()
+        return server
+
+
+PEERS: tuple[Peer, ...] = (
+    Peer("redis", lambda at: RedisServer(at.redis), module="redis"),
+    Peer("rabbitmq", lambda at: RabbitmqServer(at.rabbitmq), module="amqp", honours_delivery_mode=True),
+    Peer(
+        "rabbitmq-confirm",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        options={"confirm_publish": True},
+        # A worker that drains publishes nothing, so confirms cannot matter there.
+        figures=frozenset({PUBLISH, LATENCY}),
+        honours_delivery_mode=True,
+    ),
+    Peer(
+        # With heartbeats, Celery 5.7.0 waits 0.1 s in every turn of a green worker's loop for
+        # those of its event connection. That is a matter of Celery, not of RabbitMQ, so both are shown.
+        "rabbitmq-no-heartbeat",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        configuration={"broker_heartbeat": 0},
+        figures=frozenset({DRAIN}),
+        green_only=True,
+    ),
+    Peer(
+        "sqlalchemy",
+        lambda at: PostgresqlServer(at.postgresql()),
+        scheme="sqla+postgresql+psycopg",
+        module="sqlalchemy",
+    ),
+    Peer(
+        "celery-postgres",
+        lambda at: PostgresqlServer(at.postgresql()),
+        scheme="postgresql",
+        module="celery_postgres.transport",
+        honours_delivery_mode=True,
+    ),
+    Peer("null", lambda _: NoServer(), figures=frozenset({DRAIN, PUBLISH}), exact=False),
+)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def named(name: str) -> Peer:
+    """Return the peer of this name; ValueError lists those that exist."""
+    for peer in PEERS:
+        if peer.name == name:
+            return peer
+    raise ValueError(f"no peer is called {name!r}; choose from {', '.join(peer.name for peer in PEERS)}")

@@ -1,0 +1,1 @@
+"""The checks, one per file; see `Plugin` in `evaluation.findings` for what each of them promises."""

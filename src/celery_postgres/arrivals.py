@@ -1,0 +1,78 @@
+"""What has come from the server and waits for somebody to take it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .messages import Claimed
+    from .subscription import Subscription
+
+
+class Arrivals:
+    """Messages in the order of their arrival, each for one subscription.
+
+    Entries of the broadcast log for a queue that nobody consumes at present wait apart: for a `basic_get`, or
+    for the next consumer. Not safe between threads: the caller holds the session's lock.
+    """
+
+    def __init__(self) -> None:
+        self._line: deque[tuple[Subscription, Claimed]] = deque()
+        self._apart: dict[int, deque[Claimed]] = {}
+
+    def __len__(self) -> int:
+        """How many wait for a callback."""
+        return len(self._line)
+
+    def put(self, owner: Subscription, claimed: Claimed) -> None:
+        owner.source.arrived += 1
+        self._line.append((owner, claimed))
+
+    def put_back(self, owner: Subscription, claimed: Claimed) -> None:
+        """To the head of the line."""
+        owner.source.arrived += 1
+        self._line.appendleft((owner, claimed))
+
+    def take(self) -> tuple[Subscription, Claimed] | None:
+        """The next one and whom it is for."""
+        if not self._line:
+            return None
+        owner, claimed = self._line.popleft()
+        owner.source.arrived -= 1
+        return owner, claimed
+
+    def take_of_queue(self, queue_id: int) -> Claimed | None:
+        """The next one of a queue of the log, whomever it was for: what waits apart is older."""
+        apart = self._apart.get(queue_id)
+        if apart:
+            return apart.popleft()
+        for position, (owner, claimed) in enumerate(self._line):
+            if claimed.logged and claimed.queue_id == queue_id:
+                owner.source.arrived -= 1
+                del self._line[position]
+                return claimed
+        return None
+
+    def withdraw(self, owner: Subscription) -> list[Claimed]:
+        """Everything of one subscription, in its order."""
+        mine = [claimed for other, claimed in self._line if other is owner]
+        self._line = deque(entry for entry in self._line if entry[0] is not owner)
+        owner.source.arrived -= len(mine)
+        return mine
+
+    def withdraw_all(self) -> list[Claimed]:
+        mine = []
+        while (entry := self.take()) is not None:
+            mine.append(entry[1])
+        return mine
+
+    def set_apart(self, claimed: Claimed) -> None:
+        self._apart.setdefault(claimed.queue_id, deque()).append(claimed)
+
+    def set_apart_first(self, claimed: Claimed) -> None:
+        self._apart.setdefault(claimed.queue_id, deque()).appendleft(claimed)
+
+    def withdraw_apart(self, queue_id: int) -> list[Claimed]:
+        """Everything that waits apart for one queue, in its order."""
+        return list(self._apart.pop(queue_id, ()))

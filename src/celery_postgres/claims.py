@@ -1,0 +1,57 @@
+"""What a connection claims: for each channel, as much as its window has room for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .messages import Claimed, read_claimed
+from .sql import messages as sql
+from .subscription import BUSY_AFTER, Roster, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from .idleness import Idleness
+    from .turn import Turn
+    from .wire import Rows
+
+
+class Claims:
+    """Claims for all sources of a roster. Not safe between threads: the caller holds the session's lock."""
+
+    def __init__(
+        self, consumer_id: UUID, roster: Roster, idleness: Idleness, take: Callable[[Claimed, Source], None]
+    ) -> None:
+        """`take(claimed, source)` gets each message, in the order of its queue."""
+        self._consumer_id = consumer_id
+        self._roster = roster
+        self._idleness = idleness
+        self._take = take
+
+    def add_to(self, turn: Turn) -> None:
+        for source in self._roster.sources:
+            room = source.room() if source.look else 0
+            if room > 0:
+                self._add(turn, source, room)
+
+    def _add(self, turn: Turn, source: Source, room: int) -> None:
+        source.look = False
+        turn.on_failure(lambda: setattr(source, "look", True))
+        turn.add(
+            (sql.CLAIM, (self._consumer_id, source.turn_order(), room)),
+            lambda rows: self._read(source, room, rows),
+        )
+
+    def _read(self, source: Source, room: int, rows: Rows) -> None:
+        for claimed in read_claimed(rows):
+            self._take(claimed, source)
+        if rows.count >= room:
+            source.look = True
+            source.full_claims += 1
+            if source.full_claims == BUSY_AFTER:
+                self._idleness.end(source.queue_ids)
+            return
+        source.full_claims = 0
+        if self._idleness.begin(source.queue_ids):
+            source.look = True  # once more, now that publishers see that somebody waits

@@ -1,0 +1,223 @@
+"""Opens sessions: what the server must be like, which settings hold, what its errors mean, what fork does.
+
+A new session costs one round trip beside libpq's own: the facts about the server, our settings and the
+version of the schema come in one flush.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from .errors import ConfigurationError, DatabaseUnavailable, SchemaError
+from .refusals import not_connected, one_line, translate
+from .sql import Statement
+from .wire import Session
+
+if TYPE_CHECKING:
+    from .dsn import Dsn
+    from .options import Options
+
+_log = logging.getLogger(__name__)
+
+OLDEST_SERVER = 130000
+
+DRIVER_VERSION = psycopg.__version__
+
+# A client notices a dead server after 5 + 2 * 3 seconds, a server a dead client likewise.
+_KEEPALIVE = {
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "12000",
+}
+
+# Our settings win over those of the role and of the database: a role's `statement_timeout = 50ms` must not
+# stop a claim, and a `search_path` must not lead to somebody else's operators.
+#
+# The plans: each statement finds few rows by an index, whatever the tables hold. A session plans it once, in
+# a worker often while the tables are empty; reading an empty table whole looks cheapest then, and would be
+# done thousands of times a second once it is full. So what reads a table whole is switched off, except where
+# there is no other way; and nothing is worth compiling.
+#
+# Through a transaction pooler nothing is set, because it would stay on a server session that the next client
+# gets. Nothing is prepared there either, so plans are made for the tables as they are.
+# 1 the process id that the client was told, 2 statement timeout ms, 3 lock timeout ms.
+_GREET = Statement(
+    "greet",
+    """SELECT current_setting('server_encoding'), pg_backend_pid(), current_user, current_database(),
+       pg_is_in_recovery(), current_setting('synchronous_commit'),
+       CASE WHEN pg_backend_pid() = $1::int THEN (
+    SELECT count(set_config(name, value, false)) FROM (VALUES
+        ('search_path', 'pg_catalog', 0, false),
+        ('statement_timeout', $2::text, 0, false),
+        ('lock_timeout', $3::text, 0, false),
+        ('idle_in_transaction_session_timeout', '30000', 0, false),
+        ('idle_session_timeout', '0', 140000, false),
+        ('transaction_timeout', '0', 170000, false),
+        ('default_transaction_read_only', 'off', 0, false),
+        ('default_transaction_isolation', 'read committed', 0, false),
+        ('plan_cache_mode', 'force_generic_plan', 0, false),
+        ('enable_seqscan', 'off', 0, false),
+        ('enable_bitmapscan', 'off', 0, false),
+        ('enable_hashjoin', 'off', 0, false),
+        ('enable_mergejoin', 'off', 0, false),
+        ('jit', 'off', 0, false),
+        ('tcp_keepalives_idle', '5', 0, true),
+        ('tcp_keepalives_interval', '2', 0, true),
+        ('tcp_keepalives_count', '3', 0, true)) AS setting (name, value, since, over_tcp)
+     WHERE since <= current_setting('server_version_num')::int
+       AND (NOT over_tcp OR inet_client_addr() IS NOT NULL)) END""",
+)
+
+# Poolers that the log has told of: a process has many connections, and says it once.
+_poolers: set[str] = set()
+
+_SCHEMA_VERSION = Statement("schema_version", "SELECT version_num::text FROM {s}.schema_version")
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a session learnt about the server it is connected to."""
+
+    version: int
+    pooled: bool
+    user: str
+    database: str
+    durable: str
+    """The value of synchronous_commit that a durable publish uses."""
+    schema_version: str | None
+    """None where the schema, or the table in it, does not exist."""
+
+
+class Database:
+    """One DSN and one set of options; makes sessions. Safe to share between threads."""
+
+    def __init__(self, dsn: Dsn, options: Options, *, connect_timeout: float | None = None) -> None:
+        self.dsn = dsn
+        self.options = options
+        self._connect_timeout = connect_timeout or options.connect_timeout
+
+    def open(self) -> tuple[Session, Server]:
+        """A new session and what is behind it. Blocks for as long as `connect_timeout` allows.
+
+        Raises DatabaseUnavailable when no session can be had, ConfigurationError when the server, the
+        database or the role can never serve.
+        """
+        parameters = {**_KEEPALIVE, **self.dsn.conninfo}
+        parameters["client_encoding"] = "utf8"
+        parameters.setdefault("fallback_application_name", "celery-postgres")
+        parameters.setdefault("connect_timeout", str(max(2, round(self._connect_timeout))))
+        try:
+            connection = psycopg.Connection.connect(make_conninfo(**parameters), autocommit=True)
+        except psycopg.OperationalError as exc:
+            raise not_connected(exc, self.dsn) from exc
+        except psycopg.ProgrammingError as exc:
+            raise ConfigurationError(
+                f"{self.dsn.masked()} is not usable: {one_line(exc)}: correct the URL"
+            ) from exc
+        try:
+            return self._greet(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _greet(self, connection: psycopg.Connection) -> tuple[Session, Server]:
+        options = self.options
+        version = connection.pgconn.server_version
+        if version < OLDEST_SERVER:
+            raise ConfigurationError(
+                f"{self.dsn.masked()} is PostgreSQL {version // 10000}: version 13 or newer is needed: "
+                "upgrade the server"
+            )
+        told_pid = connection.pgconn.backend_pid
+        role = connection.pgconn.user.decode()
+        session = Session(
+            connection, options.schema, translate=partial(translate, schema=options.schema, role=role)
+        )
+        values = (
+            0 if options.pooled else told_pid,
+            str(round(options.statement_timeout * 1000)),
+            str(round(options.lock_timeout * 1000)),
+        )
+        greeting = session.send([(_GREET, values)])
+        checking = session.send([(_SCHEMA_VERSION, ())])
+        facts = session.wait(greeting, self._connect_timeout)[0]
+        pooled = options.pooled if options.pooled is not None else facts.number(0, 1) != told_pid
+        if facts.text(0, 0) != "UTF8":
+            raise ConfigurationError(
+                f"the database {facts.text(0, 3)} has the encoding {facts.text(0, 0)}, which cannot hold "
+                "every message: create one with ENCODING 'UTF8' and TEMPLATE template0"
+            )
+        if facts.flag(0, 4):
+            raise DatabaseUnavailable(
+                f"{self.dsn.masked()} is a standby, which only reads: connect to the primary, or name all "
+                "hosts with target_session_attrs=read-write"
+            )
+        default = facts.text(0, 5) or "on"
+        server = Server(
+            version=version,
+            pooled=pooled,
+            user=facts.text(0, 2) or "",
+            database=facts.text(0, 3) or "",
+            durable=default if default == "remote_apply" else "on",
+            schema_version=self._schema_version(session, checking),
+        )
+        if pooled:
+            self._say_pooled()
+        else:
+            session.prepare()
+        _sessions.add(session)
+        return session, server
+
+    def _schema_version(self, session: Session, checking: object) -> str | None:
+        try:
+            rows = session.wait(checking, self._connect_timeout)[0]  # type: ignore[arg-type]
+        except SchemaError:
+            return None
+        return rows.text(0, 0) if rows.count else None
+
+    def _say_pooled(self) -> None:
+        where = self.dsn.masked()
+        if where not in _poolers:
+            _poolers.add(where)
+            _log.warning(
+                "%s is behind a transaction pooler: no notifications are heard and no session locks are "
+                "held, so latency is that of the poll (%g s) and a dead worker is noticed after 30 s. "
+                "Connect workers to PostgreSQL directly to have both.",
+                where,
+                self.options.poll_interval,
+            )
+
+
+# -- fork ---------------------------------------------------------------------------------------------
+# A child inherits the socket. Whatever it sends there, also the farewell that libpq sends when a connection
+# is finished, ends the parent's session; and the server sees the parent's death only when the last copy of
+# the socket is closed. A closed number would be reused by the child's next connection and then closed by
+# libpq: so the descriptor is turned to /dev/null and stays.
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _abandon_inherited() -> None:
+    sessions = list(_sessions)
+    _sessions.clear()
+    if not sessions:
+        return
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for session in sessions:
+        if session.broken is None:
+            os.dup2(nowhere, session.fileno(), inheritable=False)
+            session.abandon()
+    os.close(nowhere)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)

@@ -1,0 +1,91 @@
+"""Our errors: as many classes as a caller can act on, each message ending with the remedy.
+
+    Error
+    ├── ConfigurationError      a URL, an option or a right is wrong; retrying cannot help
+    │   └── SchemaError         the schema is missing, too old or too new for this release
+    ├── DatabaseUnavailable     the session is gone or cannot be had; worth a retry
+    ├── DatabaseRejected        the server refused the statement; not worth a retry as it is
+    └── ChannelError            an AMQP rule was broken; `code` is AMQP's reply code
+        ├── NoRoute             312
+        ├── AccessRefused       403
+        ├── NotFound            404
+        ├── ResourceLocked      405
+        ├── PreconditionFailed  406
+        └── MessageTooLarge     311, the body exceeds `max_message_bytes`
+
+No message holds a password or a body. The driver's error is always chained (`__cause__`).
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Root of everything that this package raises on its own account."""
+
+
+class ConfigurationError(Error, ValueError):
+    """What was configured cannot work; the message names the setting and the remedy."""
+
+
+class SchemaError(ConfigurationError):
+    """The tables in the database do not fit this release."""
+
+
+class DatabaseUnavailable(Error, ConnectionError):
+    """No session, or it was lost; the outcome of a statement under way is unknown."""
+
+
+class DatabaseRejected(Error):
+    """The server refused a statement for a reason that a retry does not change.
+
+    `sqlstate` is PostgreSQL's five-character code, None where there was none.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class ChannelError(Error):
+    """An operation that AMQP forbids. The channel stays usable, unlike AMQP's."""
+
+    code = 541
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message} ({self.code})")
+
+
+class NoRoute(ChannelError):
+    """A mandatory message found no queue; nothing was stored."""
+
+    code = 312
+
+
+class AccessRefused(ChannelError):
+    """A name that is reserved, or a queue that takes no further consumer."""
+
+    code = 403
+
+
+class NotFound(ChannelError):
+    """The exchange or queue does not exist."""
+
+    code = 404
+
+
+class ResourceLocked(ChannelError):
+    """The queue is exclusive to another connection."""
+
+    code = 405
+
+
+class PreconditionFailed(ChannelError):
+    """A declaration differs from the existing one, or a delete condition does not hold."""
+
+    code = 406
+
+
+class MessageTooLarge(ChannelError):
+    """The body is larger than `max_message_bytes`; nothing was stored."""
+
+    code = 311

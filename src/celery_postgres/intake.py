@@ -1,0 +1,453 @@
+"""The consuming half of a connection: claims in, settlements out, one pipeline per turn.
+
+A turn gathers what has piled up (acknowledgements, releases, rejections, a claim for each channel that has
+room, a read of the broadcast log) into one batch and sends it without waiting. While it is under way the
+worker hands out tasks; what piles up meanwhile joins the next turn. So batches grow with the load by
+themselves, and the loop never waits for a round trip.
+
+    bell, poll, credit ──▶ turn ──▶ pump ──▶ arrivals ──▶ the channels' callbacks
+                            ▲                               │
+                            └────── ack, release, reject ◀──┘
+
+Thread-safety: settling may come from any thread, and so may `turn`; everything here is done under the
+session's lock. Callbacks run outside of it, in the thread that calls the transport's loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from .arrivals import Arrivals
+from .broadcast import BroadcastReader
+from .cadence import Cadence
+from .claims import Claims
+from .dead_letter import Burial
+from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound
+from .idleness import Idleness
+from .liveness import Incarnation
+from .messages import Claimed, read_claimed
+from .pacer import Pacer
+from .settlements import Settlements
+from .sql import consumers as consumer_sql
+from .sql import messages as sql
+from .sql import topology as topology_sql
+from .subscription import Roster, Source, Subscription
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .connection import Server
+    from .options import Options
+    from .topology import Queue
+    from .wakeup import Bell
+    from .wire import Batch, Call, Rows, Session
+
+_log = logging.getLogger(__name__)
+
+#: How long acknowledgements are gathered while there is a backlog and enough to do.
+GATHER_DELAY = 0.005
+
+#: After this long a batch that the server refused is sent again.
+RETRY_DELAY = 0.5
+
+FLUSHES_AT_MOST = 3
+
+
+class Intake:
+    """Claims for all channels of one connection. Needs a session of its own."""
+
+    def __init__(self, session: Session, server: Server, bell: Bell, options: Options) -> None:
+        self.session = session
+        self.pooled = server.pooled
+        self.incarnation = Incarnation()
+        self.on_look_planned: Callable[[], None] | None = None
+        """Told, in any thread, when `seconds_to_poll` has changed; for an event loop's timer."""
+        self._listening = options.notify and not server.pooled
+        self._bell = bell
+        self._options = options
+        self._timeout = options.statement_timeout or None
+        self._lock = session.lock
+        self._roster = Roster()
+        self._arrivals = Arrivals()
+        self._settlements = Settlements(self.incarnation.id, keep_rejected=options.keep_rejected)
+        self._idleness = Idleness(session, bell, listening=self._listening)
+        self._idleness.on_begun = self._went_idle
+        self._cadence = Cadence(options.poll_interval, options.max_poll_interval)
+        self._reader = BroadcastReader()
+        self._claims = Claims(self.incarnation.id, self._roster, self._idleness, self._take)
+        self._claiming = True
+        self._waiting_since = 0.0
+        self._resume_at = 0.0
+        self._refusal: DatabaseRejected | None = None
+        self._failure: Exception | None = None
+        calls = self.incarnation.register(pooled=server.pooled)
+        if self._listening:
+            calls.append(bell.listen())
+        session.run(*calls, timeout=options.connect_timeout)
+        self.pacer = Pacer(self)
+
+    # -- consumers -----------------------------------------------------------------------------------
+
+    @property
+    def queue_ids(self) -> list[int]:
+        """The queues that are consumed."""
+        return self._roster.queue_ids
+
+    def subscribe(self, subscription: Subscription, *, exclusive: bool) -> bool:
+        """Register a consumer and begin to claim for it; False when the queue takes no further one.
+
+        Raises NotFound when the queue was deleted meanwhile.
+        """
+        queue = subscription.queue
+        values = (self.incarnation.id, subscription.name, queue.id, subscription.no_ack, exclusive)
+        locked, entered = self._run((topology_sql.LOCK_QUEUE, (queue.id,)), (consumer_sql.SUBSCRIBE, values))
+        if not locked.count:
+            raise NotFound(f"queue {queue.name!r} was deleted just now: declare it again")
+        if not entered.count:
+            return False
+        with self._lock:
+            self._roster.add(subscription)
+            if queue.broadcast_from is not None:
+                self._reader.follow(queue.id, queue.broadcast_from)
+                for claimed in self._arrivals.withdraw_apart(queue.id):
+                    self._arrive(claimed)
+            if queue.prompt:
+                self._idleness.begin([queue.id])
+        return True
+
+    def cancel(self, subscription: Subscription) -> None:
+        """End a consumer; what it was given stays its own, what it was not yet given returns."""
+        queue_id = subscription.queue.id
+        with self._lock:
+            last = self._roster.remove(subscription)
+            self._settle_under_way()
+            undelivered = self._arrivals.withdraw(subscription)
+            calls: list[Call] = [(consumer_sql.UNSUBSCRIBE, (self.incarnation.id, subscription.name))]
+            if last:
+                calls += self._idleness.ending([queue_id])
+            self._run(*calls)
+            self.release(undelivered)
+
+    def forget_queue(self, queue_id: int) -> None:
+        """The queue is gone: so is its place in the log."""
+        with self._lock:
+            self._reader.forget(queue_id)
+            self._arrivals.withdraw_apart(queue_id)
+            self._roster.forget(queue_id)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether a message waits for its callback."""
+        return bool(self._arrivals)
+
+    def deliver_one(self) -> bool:
+        """Hand the next arrived message to its consumer, in this thread; False when none has arrived."""
+        with self._lock:
+            entry = self._arrivals.take()
+            if entry is None:
+                return False
+            subscription, claimed = entry
+            delivery = subscription.accept(claimed)
+        subscription.deliver(delivery)
+        return True
+
+    def deliver_arrived(self) -> int:
+        """Hand over what has arrived by now, and not what arrives meanwhile; returns how many."""
+        delivered = 0
+        for _ in range(len(self._arrivals)):
+            if not self.deliver_one():  # a callback cancelled its consumer, or waited for more itself
+                break
+            delivered += 1
+        return delivered
+
+    # -- settling ------------------------------------------------------------------------------------
+
+    def ack(self, claimed: Claimed) -> None:
+        """Acknowledge; returns at once. Raises DatabaseUnavailable when the session is gone for good."""
+        if claimed.logged:
+            return
+        with self._lock:
+            self._check_held(claimed)
+            self._settlements.ack(claimed)
+        self.pacer.arm()
+
+    def reject(self, claimed: Claimed, reason: str = "rejected") -> None:
+        """Drop or dead-letter; as `ack`."""
+        if claimed.logged:
+            return
+        with self._lock:
+            self._check_held(claimed)
+            self._settlements.reject(claimed, reason)
+        self.pacer.arm()
+
+    def release(self, claimed: Iterable[Claimed]) -> None:
+        """Give back in place; as `ack`."""
+        with self._lock:
+            messages = list(claimed)
+            rows = [message for message in messages if not message.logged]
+            for message in rows[:1]:
+                self._check_held(message)
+            self._settlements.release(rows)
+            for message in reversed(messages):
+                if message.logged:
+                    self._put_back(message)
+        self.pacer.arm()
+
+    def _check_held(self, claimed: Claimed) -> None:
+        if self.session.broken is not None:
+            raise DatabaseUnavailable(
+                f"message {claimed.message_id} cannot be settled, the session that claimed it is lost: "
+                "it will be delivered again"
+            )
+
+    def _put_back(self, entry: Claimed) -> None:
+        owner = self._roster.owner(entry, None)
+        if owner is None:
+            self._arrivals.set_apart_first(entry)
+        else:
+            self._arrivals.put_back(owner, entry)
+
+    # -- turns ---------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Send what has piled up, unless a batch is under way; never blocks."""
+        if self.session.busy or time.monotonic() < self._resume_at:
+            return
+        with self._lock:
+            if not self.session.busy and not self._can_wait():
+                self._send(claiming=self._claiming)
+
+    def _can_wait(self) -> bool:
+        """Under load a fuller batch is worth a few milliseconds: the worker has half a window in hand.
+
+        Otherwise every acknowledgement of a fast task would travel alone, with a claim for one message.
+        """
+        if self._reader.due or not self._settlements.can_wait:
+            return False
+        if not all(source.has_enough() for source in self._roster.sources):
+            return False
+        now = time.monotonic()
+        if not self._waiting_since:
+            self._waiting_since = now
+        return now - self._waiting_since < GATHER_DELAY
+
+    def _send(self, *, claiming: bool) -> None:
+        self._waiting_since = 0.0
+        turn = Turn()
+        try:
+            self._settlements.add_to(turn, self._roster.queue, self._refilled)
+            if claiming:
+                self._claims.add_to(turn)
+                self._reader.add_to(turn, self._arrive)
+            if turn.calls:
+                self.session.send(turn.calls, lambda batch: self._answered(turn, batch))
+        except BaseException:
+            turn.undo()
+            raise
+
+    def _answered(self, turn: Turn, batch: Batch) -> None:
+        error = batch.error
+        if error is None:
+            turn.take(batch.results)
+            return
+        turn.undo()
+        if isinstance(error, DatabaseRejected):
+            # A deadlock, a time-out, a full disk: nothing of the batch happened, so it is sent again.
+            _log.warning("the server refused a batch, trying again in %g s: %s", RETRY_DELAY, error)
+            self._refusal = error
+            self._resume_at = time.monotonic() + RETRY_DELAY
+            self._cadence.look_at(self._resume_at)
+            self._look_planned()
+        elif not isinstance(error, DatabaseUnavailable):
+            self._failure = error
+
+    # -- what comes back -----------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Take in what has arrived; never blocks. Raises what ended the session or cannot be retried."""
+        self.session.pump()
+        if self._failure is not None:
+            raise self._failure
+        notifications = self.session.notifications
+        while notifications:
+            self._rung(notifications.popleft())
+
+    def _rung(self, payload: bytes) -> None:
+        try:
+            queue_id = int(payload)
+        except ValueError:  # anybody may notify on any channel
+            return
+        with self._lock:
+            self._look(queue_id)
+
+    def _look(self, queue_id: int) -> None:
+        for subscription in self._roster.of(queue_id):
+            if subscription.queue.broadcast_from is not None:
+                self._reader.due = True
+            else:
+                subscription.source.look = True
+
+    def _take(self, claimed: Claimed, source: Source) -> None:
+        if claimed.expired:
+            self.reject(claimed, "expired")
+        else:
+            self._arrive(claimed, source)
+
+    def _arrive(self, claimed: Claimed, source: Source | None = None) -> None:
+        """Hand a message to one of its queue's subscriptions, or keep it for whoever comes."""
+        owner = self._roster.owner(claimed, source)
+        if owner is not None:
+            self._arrivals.put(owner, claimed)
+        elif claimed.logged:
+            self._arrivals.set_apart(claimed)
+        else:
+            self.release([claimed])
+
+    def _refilled(self, queue_ids: Iterable[int]) -> None:
+        """Something came back to these queues, or was copied there: whoever waits for it is woken."""
+        ids = list(queue_ids)
+        if ids and self._options.notify:
+            self.session.send([self._bell.ring(ids, pooled=self.pooled)])
+        for queue_id in ids:
+            self._look(queue_id)
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def seconds_to_poll(self) -> float:
+        """How long the loop may sleep if nothing arrives."""
+        return self._cadence.seconds_left()
+
+    def poll(self) -> None:
+        """Look although no bell rang, if that is due: every hint may have been lost."""
+        if not self._cadence.due():
+            return
+        with self._lock:
+            self._cadence.looked(trusting=self._listening and not self._roster.reads_at_the_poll)
+            for source in self._roster.sources:
+                source.look = True
+            self._reader.due = True
+
+    def _went_idle(self) -> None:
+        self._cadence.went_idle()
+        self._look_planned()
+
+    def _look_planned(self) -> None:
+        if self.on_look_planned is not None:
+            self.on_look_planned()
+
+    # -- synchronous use -----------------------------------------------------------------------------
+
+    def _run(self, *calls: Call) -> list[Rows]:
+        return self.session.run(*calls, timeout=self._timeout)
+
+    def claim_one(self, queue: Queue) -> Claimed | None:
+        """Claim the next message of a queue; blocks for a round trip."""
+        if queue.broadcast_from is not None:
+            return self._next_entry(queue, queue.broadcast_from)
+        self._roster.remember(queue)
+        while True:
+            calls: list[Call] = [(sql.CLAIM, (self.incarnation.id, [queue.id], 1))]
+            if "x-expires" in queue.arguments:
+                calls.append((topology_sql.TOUCH_QUEUES, ([queue.id],)))
+            claimed = read_claimed(self._run(*calls)[0])
+            if not claimed:
+                return None
+            if not claimed[0].expired:
+                return claimed[0]
+            self._bury_now(claimed, queue, "expired")
+
+    def _bury_now(self, claimed: Sequence[Claimed], queue: Queue, reason: str) -> None:
+        keep = self._options.keep_rejected
+        self._refilled(Burial(self.incarnation.id, claimed, queue, reason, keep=keep).run(self._run))
+
+    def _next_entry(self, queue: Queue, snapshot: str) -> Claimed | None:
+        with self._lock:
+            self._roster.remember(queue)
+            self._reader.follow(queue.id, snapshot)
+            self._settle_under_way()
+            while (entry := self._arrivals.take_of_queue(queue.id)) is None:
+                call = self._reader.call()
+                for found in self._reader.take(call, self._run(call)[0]):
+                    self._arrive(found)
+                if not self._reader.more:
+                    return self._arrivals.take_of_queue(queue.id)
+            return entry
+
+    def _settle_under_way(self) -> None:
+        """Wait for the batch under way, so that nothing is known to the server alone."""
+        with self.session.waiting():
+            while self.session.busy:
+                self.session.pump()
+                if self.session.busy:
+                    self.session.wait_readable(self._timeout)
+
+    def flush(self) -> None:
+        """Block until everything settled so far has reached the server.
+
+        Raises DatabaseRejected when the server refuses it again and again.
+        """
+        refused = 0
+        self._settle_under_way()
+        while self._settlements:
+            with self._lock:
+                if not self.session.busy:
+                    self._refusal = None
+                    self._send(claiming=False)
+            self._settle_under_way()
+            if self._failure is not None:
+                raise self._failure
+            if self._refusal is not None:
+                refused += 1
+                if refused == FLUSHES_AT_MOST:
+                    raise self._refusal
+                time.sleep(RETRY_DELAY)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something settled has not been sent yet."""
+        return bool(self._settlements) or self.session.unsent
+
+    def give_up(self) -> None:
+        """Others have declared us dead and given our messages back: what we still hold is not ours.
+
+        In any thread; the loop meets DatabaseUnavailable, so that whoever consumes connects anew.
+        """
+        _log.error("this consumer was declared dead, its messages were given to others: connecting anew")
+        self.session.give_up("this consumer was declared dead: it did not show signs of life for too long")
+        if self.pacer.on_pumped is not None:
+            self.pacer.on_pumped()
+
+    def close(self) -> None:
+        """Settle what can be, give back what was not delivered, and leave. A lost session is no error."""
+        self.pacer.stop()
+        try:
+            if self.session.broken is None:
+                self._claiming = False  # the pacer may be in the middle of a turn
+                self._settle_under_way()
+                with self._lock:
+                    self._settlements.release(c for c in self._arrivals.withdraw_all() if not c.logged)
+                self.flush()
+                self._delete_own_queues()
+                self._run(self.incarnation.deregister())
+        except Error as exc:
+            _log.warning("the consumer left without saying so, its messages return after a grace: %s", exc)
+        finally:
+            self.session.close()
+            if self._settlements:
+                _log.warning(
+                    "%d acknowledgements or rejections did not reach the server: those messages will be "
+                    "delivered again",
+                    len(self._settlements),
+                )
+
+    def _delete_own_queues(self) -> None:
+        """Exclusive queues go with their connection."""
+        rows = self._run((topology_sql.FIND_OWN_QUEUES, (self.incarnation.id,)))[0]
+        for row in range(rows.count):
+            queue_id = rows.integer(row, 0)
+            self._run(
+                (topology_sql.LOCK_QUEUE, (queue_id,)), (topology_sql.DELETE_QUEUE, (queue_id, False, False))
+            )

@@ -1,0 +1,160 @@
+"""Installs, upgrades and checks the schema.
+
+A revision is named `generation.step`. Within a generation every step leaves the older releases working, so
+workers of two releases run side by side during a deployment. A release refuses a newer generation.
+
+SQLAlchemy and alembic are imported where they are needed: they take half a second, and a process whose
+schema fits never needs them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError, DatabaseUnavailable, Error, SchemaError
+from .refusals import not_connected, one_line, refused
+from .rights import grants, identifier
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+    from sqlalchemy.exc import DBAPIError
+
+    from .dsn import Dsn
+
+VERSION = "1.1"
+"""The revision that this release was written for."""
+
+# First of all, and whatever the role's own are: twenty workers may wait in line for one.
+_SETTINGS = """SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL lock_timeout = '60s'; SET LOCAL search_path = pg_catalog;
+SET LOCAL standard_conforming_strings = on"""
+
+
+def verdict(found: str | None) -> str:
+    """`fit`, `missing` or `outdated`; raises SchemaError where this release is too old."""
+    if found is None:
+        return "missing"
+    generation, step = _parts(found)
+    my_generation, my_step = _parts(VERSION)
+    if generation > my_generation:
+        raise SchemaError(
+            f"the schema has version {found}, this release knows {VERSION}: upgrade celery-postgres"
+        )
+    return "fit" if (generation, step) >= (my_generation, my_step) else "outdated"
+
+
+def _parts(version: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]+)\.([0-9]+)", version)
+    if found is None:
+        raise SchemaError(
+            f"the schema has the version {version!r}, which no release wrote: is another program's "
+            "schema_version table in this schema? Choose a free one with the option schema"
+        )
+    return int(found[1]), int(found[2])
+
+
+def upgrade(dsn: Dsn, schema: str) -> None:
+    """Create or upgrade the schema in one transaction; harmless when it is up to date.
+
+    Any number of processes may call it at once: they go one at a time. Blocks.
+    Raises ConfigurationError naming the missing right, SchemaError where it holds something else,
+    DatabaseUnavailable.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+    from sqlalchemy import create_engine, exc, pool, text
+
+    # Through a transaction pooler a prepared statement would stay behind for the next client.
+    engine = create_engine(
+        dsn.sqlalchemy(), poolclass=pool.NullPool, connect_args={"prepare_threshold": None}
+    ).execution_options(postgresql_readonly=False)
+    role = database = ""
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(_SETTINGS))
+            role, database = connection.execute(text("SELECT current_user, current_database()")).one()
+            _lock(connection, schema)
+            _create_schema(connection, schema)
+            command.upgrade(_config(schema, connection), "head")
+    except exc.DBAPIError as error:
+        raise _refused(error, dsn, schema, role, database) from error.orig
+    except CommandError as error:  # a version that no release wrote
+        raise _foreign(schema, str(error)) from error
+    finally:
+        engine.dispose()
+
+
+def script(schema: str, role: str | None = None) -> str:
+    """The same as SQL text for somebody who may create what the application's role may not.
+
+    With a role, its end grants what the application needs at run time, and nothing more.
+    """
+    from alembic import command
+
+    buffer = io.StringIO()
+    config = _config(schema, None)
+    config.output_buffer = buffer
+    command.upgrade(config, "head", sql=True)
+    body = buffer.getvalue().replace("BEGIN;", f'BEGIN;\n\nCREATE SCHEMA IF NOT EXISTS "{schema}";', 1)
+    if role is not None:
+        body = body.replace("COMMIT;", "\n".join(grants(schema, role)) + "\n\nCOMMIT;")
+    return body.strip() + "\n"
+
+
+def _config(schema: str, connection: Connection | None) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "celery_postgres:migrations")
+    config.attributes.update(schema=schema, connection=connection)
+    return config
+
+
+def _lock(connection: Connection, schema: str) -> None:
+    """Twenty workers that start at once create the schema once; the others wait and find it."""
+    from sqlalchemy import text
+
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        {"name": f"celery-postgres migrate {schema}"},
+    )
+
+
+def _create_schema(connection: Connection, schema: str) -> None:
+    from sqlalchemy import text
+
+    # Not IF NOT EXISTS: that asks for the right to create even where there is nothing to create.
+    exists = connection.execute(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
+    if exists.first() is None:
+        connection.execute(text(f'CREATE SCHEMA "{schema}"'))
+
+
+def _refused(error: DBAPIError, dsn: Dsn, schema: str, role: str, database: str) -> Error:
+    cause: Any = error.orig
+    said, state = one_line(cause), cause.sqlstate
+    if state is None:
+        return not_connected(cause, dsn)
+    if state == "42501":
+        remedy = (
+            "have its owner or a superuser run `celery-postgres migrate` or execute the output of "
+            f"`celery-postgres migrate --sql --role {role}`"
+        )
+        if (error.statement or "").startswith("CREATE SCHEMA"):
+            grant = f"GRANT CREATE ON DATABASE {identifier(database)} TO {identifier(role)};"
+            remedy += f", or let {role} create it: {grant}"
+        return ConfigurationError(f"schema {schema} cannot be set up: {said}: {remedy}")
+    if state.startswith("42"):
+        return _foreign(schema, said)
+    if state == "55P03":
+        return DatabaseUnavailable(f"schema {schema} is being set up by somebody who takes long: {said}")
+    return refused(state, said, schema=schema, role=role)
+
+
+def _foreign(schema: str, said: str) -> SchemaError:
+    return SchemaError(
+        f"schema {schema} cannot be upgraded: {said}: it holds something else than the tables of this "
+        "package; choose a free one with the option schema"
+    )

@@ -1,0 +1,138 @@
+"""Who consumes what on one connection: subscriptions, and the windows that they share."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .messages import Claimed
+    from .topology import Queue
+
+#: Claims that came back full in a row, after which a consumer stops asking publishers for bells.
+BUSY_AFTER = 3
+
+
+class Source:
+    """The queues that one channel consumes under one prefetch window."""
+
+    def __init__(self, window: Callable[[], int], size: Callable[[], int]) -> None:
+        """`window()` is how many more may be claimed, `size()` how many at most."""
+        self._window = window
+        self._size = size
+        self.queue_ids: deque[int] = deque()
+        self.arrived = 0
+        """How many were claimed and not yet handed over."""
+        self.look = True
+        """Whether a claim may find something: at first, after a bell, after one that came back full."""
+        self.full_claims = 0
+
+    def room(self) -> int:
+        """How many to claim now."""
+        return self._window() - self.arrived
+
+    def has_enough(self) -> bool:
+        """Whether there is a backlog, of which at least half a window is in hand."""
+        return self.full_claims > 0 and self.room() * 2 <= self._size()
+
+    def turn_order(self) -> list[int]:
+        """Each claim begins with another queue, so none starves."""
+        self.queue_ids.rotate(-1)
+        return list(self.queue_ids)
+
+
+class Subscription:
+    """One consumer of one queue; `name` is unique in its connection.
+
+    `accept(claimed)` enters a delivery into the window, under the session's lock; `deliver` then gets what it
+    returned, outside of it.
+    """
+
+    __slots__ = ("accept", "deliver", "name", "no_ack", "queue", "source", "tag")
+
+    def __init__(
+        self,
+        tag: str,
+        name: str,
+        queue: Queue,
+        source: Source,
+        *,
+        accept: Callable[[Claimed], Any],
+        deliver: Callable[[Any], None],
+        no_ack: bool,
+    ) -> None:
+        self.tag = tag
+        self.name = name
+        self.queue = queue
+        self.source = source
+        self.accept = accept
+        self.deliver = deliver
+        self.no_ack = no_ack
+
+
+class Roster:
+    """All subscriptions of one connection. Not safe between threads: the caller holds the session's lock."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._by_queue: dict[int, list[Subscription]] = {}
+        self._queues: dict[int, Queue] = {}
+
+    @property
+    def queue_ids(self) -> list[int]:
+        """The queues that are consumed."""
+        return list(self._by_queue)
+
+    @property
+    def reads_at_the_poll(self) -> bool:
+        """Whether there is a queue for whose messages no bell is rung."""
+        return any(not owners[0].queue.prompt for owners in self._by_queue.values())
+
+    def of(self, queue_id: int) -> Sequence[Subscription]:
+        return self._by_queue.get(queue_id, ())
+
+    def queue(self, queue_id: int) -> Queue | None:
+        """A queue that is, or was, consumed or got from; messages of it may still be held."""
+        return self._queues.get(queue_id)
+
+    def remember(self, queue: Queue) -> None:
+        self._queues[queue.id] = queue
+
+    def forget(self, queue_id: int) -> None:
+        """The queue is gone."""
+        self._queues.pop(queue_id, None)
+
+    def add(self, subscription: Subscription) -> None:
+        queue, source = subscription.queue, subscription.source
+        self.remember(queue)
+        self._by_queue.setdefault(queue.id, []).append(subscription)
+        if queue.broadcast_from is not None:
+            return
+        if source not in self.sources:
+            self.sources.append(source)
+        if queue.id not in source.queue_ids:
+            source.queue_ids.append(queue.id)
+        source.look = True
+
+    def remove(self, subscription: Subscription) -> bool:
+        """Returns whether it was the last one of its queue."""
+        queue_id, source = subscription.queue.id, subscription.source
+        others = self._by_queue.get(queue_id, [])
+        if subscription in others:
+            others.remove(subscription)
+        if not any(other.source is source for other in others) and queue_id in source.queue_ids:
+            source.queue_ids.remove(queue_id)
+        if not source.queue_ids and source in self.sources:
+            self.sources.remove(source)
+        if not others:
+            self._by_queue.pop(queue_id, None)
+        return not others
+
+    def owner(self, claimed: Claimed, source: Source | None) -> Subscription | None:
+        """Whom a message is for: each subscription in turn, within the window that claimed it."""
+        owners = self.of(claimed.queue_id)
+        if source is not None and owners:
+            owners = [owner for owner in owners if owner.source is source] or owners
+        return owners[claimed.message_id % len(owners)] if owners else None

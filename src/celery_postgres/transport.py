@@ -1,0 +1,396 @@
+"""kombu's transport: connections, the event loop, and what the transport can do.
+
+A connection has up to three sessions: one for commands (declaring, publishing); once it consumes, one for
+claims and acknowledgements; and if it acknowledges, one for maintenance, opened by a thread after a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from kombu.transport import base
+
+from . import dsn as dsn_module
+from . import schema, worker
+from .channel import Channel as _Channel
+from .commands import Commands
+from .connection import DRIVER_VERSION, Database, Server
+from .errors import ChannelError, ConfigurationError, DatabaseUnavailable, SchemaError
+from .intake import Intake
+from .maintenance import Maintenance
+from .options import Options
+from .wakeup import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from .dsn import Dsn
+    from .topology import Topology
+    from .wire import Session
+
+_log = logging.getLogger(__name__)
+
+#: A callback that took longer has probably run a task (solo pool): look after the session before the next.
+_LONG_CALLBACK = 0.005
+
+
+class Transport(base.Transport):
+    """One connection of kombu's; it is its own connection object, as in kombu's virtual transports."""
+
+    can_parse_url = True
+    default_port = 5432
+    driver_type = "postgresql"
+    driver_name = "psycopg"
+
+    connection_errors = (DatabaseUnavailable,)
+    channel_errors = (ChannelError,)
+    recoverable_connection_errors = (DatabaseUnavailable,)
+    recoverable_channel_errors = ()
+
+    implements = base.Transport.implements.extend(
+        asynchronous=True,
+        batch_publish=True,
+        exchange_type=frozenset(["direct", "topic", "fanout"]),
+        heartbeats=False,
+    )
+
+    Channel = _Channel
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.closing = False
+        self.channels: list[_Channel] = []
+        self._ids = itertools.count(1)
+        self._database: Database | None = None
+        self._commands: Commands | None = None
+        self._intake: Intake | None = None
+        self._maintenance: Maintenance | None = None
+        self._loop: Any = None
+        self._timer: Any = None
+        self._attached: int | None = None
+        self._loop_thread = 0
+        self._tick_asked = False
+        self._server: Server | None = None
+        self._pid = os.getpid()
+        worker.adapt(gossip=self._wants_gossip())
+
+    def _wants_gossip(self) -> bool:
+        try:
+            given = self._given()[1]
+            # This option alone: Celery's logging is not set up yet, and the others have things to say.
+            return Options.parse({key: given[key] for key in ("gossip",) if key in given}).gossip
+        except ConfigurationError:  # said where the connection is made
+            return False
+
+    # -- connecting ----------------------------------------------------------------------------------
+
+    def _given(self) -> tuple[Dsn, dict[str, Any]]:
+        """Where to, and the options as they were written."""
+        target = _dsn(self.client)
+        return target, {**target.options, **(self.client.transport_options or {})}
+
+    def establish_connection(self) -> Transport:
+        """Connect, check the server and the schema, and set the schema up if that is allowed."""
+        target, given = self._given()
+        self.options = Options.parse(given)
+        self._bell = Bell(self.options.schema)
+        # kombu's is never absent, so it cannot be told from a wish: ours, where it is given, wins.
+        patience = None if "connect_timeout" in given else self.client.connect_timeout
+        self._database = Database(target, self.options, connect_timeout=patience)
+        session, server = self._open()
+        self._server = server
+        self._commands = Commands(session, server, self._bell, self.options)
+        return self
+
+    def _open(self) -> tuple[Session, Server]:
+        assert self._database is not None
+        session, server = self._database.open()
+        try:
+            state = schema.verdict(server.schema_version)
+        except SchemaError:
+            session.close()
+            raise
+        if state == "fit":
+            return session, server
+        session.close()
+        if not self.options.auto_migrate:
+            raise SchemaError(
+                f"schema {self.options.schema} is {state} and auto_migrate is off: run "
+                "`celery-postgres migrate`"
+            )
+        schema.upgrade(self._database.dsn, self.options.schema)
+        return self._database.open()
+
+    @property
+    def commands(self) -> Commands:
+        if self._commands is None:
+            raise DatabaseUnavailable("the connection is closed")
+        return self._commands
+
+    @property
+    def topology(self) -> Topology:
+        return self.commands.topology
+
+    @property
+    def intake(self) -> Intake:
+        """Opened by the first consumer: a process that only publishes has one session."""
+        if self._intake is None:
+            if self._database is None or self.closing:
+                raise DatabaseUnavailable("the connection is closed")
+            session, server = self._database.open()
+            try:
+                self._intake = Intake(session, server, self._bell, self.options)
+            except BaseException:
+                session.close()
+                raise
+            self._attach()
+        return self._intake
+
+    def maintain(self) -> None:
+        """Take part in the maintenance: whoever consumes with acknowledgements does, monitors do not."""
+        if self._maintenance is None and self._database is not None:
+            intake = self.intake
+            self._maintenance = Maintenance(
+                self._database, self._bell, intake.incarnation.id, on_declared_dead=intake.give_up
+            )
+            self._maintenance.start()
+
+    @property
+    def holder(self) -> UUID | None:
+        """Who owns this connection's exclusive queues; None as long as it has not consumed."""
+        return self._intake.incarnation.id if self._intake is not None else None
+
+    @property
+    def usable(self) -> bool:
+        return self._intake is not None and self._intake.session.broken is None
+
+    @property
+    def connected(self) -> bool:
+        return self.verify_connection(self)
+
+    def verify_connection(self, connection: Transport) -> bool:
+        """kombu asks before every publish: looks at the sockets, never at the server."""
+        commands, intake = connection._commands, connection._intake
+        if commands is None or connection.closing or not commands.session.alive():
+            return False
+        return intake is None or intake.session.broken is None
+
+    def create_channel(self, connection: Transport) -> _Channel:
+        # Not `self`: kombu evaluates `transport` first, and a failover in `connection` makes a new one.
+        if connection._commands is None:
+            raise DatabaseUnavailable("the connection is closed")
+        channel = connection.Channel(connection)
+        connection.channels.append(channel)
+        return channel
+
+    def next_channel_id(self) -> int:
+        return next(self._ids)
+
+    def channel_closed(self, channel: _Channel) -> None:
+        if channel in self.channels:
+            self.channels.remove(channel)
+
+    def close_channel(self, channel: _Channel) -> None:
+        channel.close()
+
+    def close_connection(self, connection: Transport) -> None:
+        """Close channels and sessions; what was claimed and not settled is ready again when this returns."""
+        connection.closing = True
+        try:
+            for channel in list(connection.channels):
+                channel.close()
+        finally:
+            connection.drop()
+
+    def _collect(self, connection: Transport | None) -> None:
+        """kombu's way to forget a connection that is lost or was inherited through fork."""
+        if connection is not None:
+            connection.closing = True
+            connection.drop()
+
+    def drop(self) -> None:
+        if os.getpid() != self._pid:  # inherited through fork: sessions and threads are the parent's
+            return
+        self._detach()
+        if self._maintenance is not None:
+            self._maintenance.stop()
+        if self._intake is not None:
+            self._intake.close()
+        if self._commands is not None:
+            self._commands.close()
+        self.channels.clear()
+
+    # -- waiting: without an event loop --------------------------------------------------------------
+
+    def drain_events(self, connection: Transport, timeout: float | None = None) -> None:
+        """Deliver what has arrived, at least one message; blocks for it.
+
+        Raises `socket.timeout` when none arrives within `timeout` seconds; None waits for ever.
+        """
+        intake = connection._intake
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if intake is not None:
+                intake.pump()
+                intake.poll()
+                intake.turn()
+                if intake.deliver_arrived():
+                    return
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError("timed out")
+            if intake is None:
+                time.sleep(1.0 if left is None else min(1.0, left))
+                continue
+            pause = intake.seconds_to_poll()
+            with intake.session.waiting():
+                if not intake.has_arrived:
+                    intake.session.wait_readable(pause if left is None else min(pause, left))
+
+    # -- waiting: in kombu's event loop --------------------------------------------------------------
+
+    def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
+        self._loop = loop
+        self._attach()
+
+    def unregister_from_event_loop(self, connection: Transport, loop: Any) -> None:
+        self._detach()
+        self._loop = None
+
+    def _attach(self) -> None:
+        if self._loop is None or self._intake is None or self._attached is not None:
+            return
+        self._attached = self._intake.session.fileno()
+        self._loop.add_reader(self._attached, self._on_readable)
+        self._loop.on_tick.add(self._on_tick)
+        self._loop_thread = threading.get_ident()
+        self._intake.on_look_planned = lambda: self._in_loop(self._plan_look)
+        self._intake.pacer.on_pumped = lambda: self._in_loop(self._advance)
+        self._loop.call_soon(self._on_timer)
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        """Run it at the loop's next step, from any thread; `call_soon` alone is safe between threads."""
+        if self._loop is not None:
+            self._loop.call_soon(callback)
+
+    def _detach(self) -> None:
+        """`hub.reset` removes readers but not what runs on every tick."""
+        loop, descriptor = self._loop, self._attached
+        if loop is None or descriptor is None:
+            return
+        self._attached = None
+        loop.on_tick.discard(self._on_tick)
+        loop.remove(descriptor)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_readable(self) -> None:
+        self._advance()
+
+    def _on_writable(self) -> None:
+        if self._intake is not None and self._intake.session.flush() and self._loop is not None:
+            self._loop.remove_writer(self._attached)
+
+    def _plan_look(self) -> None:
+        if self._attached is None or self._intake is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.01, self._intake.seconds_to_poll()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        if self._intake is None or self.closing:
+            return
+        try:
+            self._intake.poll()
+            self._advance()
+        finally:  # a callback may raise, and the loop may only log it
+            self._plan_look()
+
+    def _on_tick(self) -> None:
+        self._tick_asked = False
+        intake = self._intake
+        if intake is not None and not intake.session.busy:
+            self._send(intake)
+
+    def _advance(self) -> None:
+        """Take in, send the next batch, and only then hand out: the server works while the worker does."""
+        intake = self._intake
+        if intake is None or self.closing:
+            return
+        intake.pump()
+        self._send(intake)
+        while intake.has_arrived:
+            begin = time.monotonic()
+            intake.deliver_one()
+            if time.monotonic() - begin > _LONG_CALLBACK and not self.closing:
+                intake.pump()
+                self._send(intake)
+                if intake.has_arrived:
+                    self._in_loop(self._advance)
+                return
+
+    def _send(self, intake: Intake) -> None:
+        intake.turn()
+        if intake.session.unsent and self._attached is not None:
+            self._loop.add_writer(self._attached, self._on_writable)
+
+    @property
+    def in_event_loop(self) -> bool:
+        """Whether a loop sends what is settled, so that nobody has to block for it."""
+        return self._attached is not None
+
+    def consuming(self) -> None:
+        """A consumer was added: outside an event loop its claim leaves with the next drain."""
+        self.progress()
+
+    def progress(self) -> None:
+        """Something was settled or asked for. The event loop sends it at its next tick; without one, now."""
+        intake = self._intake
+        if intake is None or self.closing:
+            return
+        if self._attached is None:
+            intake.session.pump_for_others()
+            intake.turn()
+        elif threading.get_ident() != self._loop_thread and not self._tick_asked:
+            self._tick_asked = True  # the loop sleeps, and knows nothing of what a thread does
+            self._in_loop(self._on_tick)
+
+    # -- what kombu and Celery ask -------------------------------------------------------------------
+
+    def driver_version(self) -> str:
+        return DRIVER_VERSION
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        prefix = getattr(self.client, "uri_prefix", None)
+        full = f"{prefix}+{uri}" if prefix and "://" in uri else uri
+        return full if include_password else dsn_module.mask(full, mask)
+
+    @property
+    def default_connection_params(self) -> dict[str, Any]:
+        return {"hostname": "localhost", "port": self.default_port}
+
+
+def _dsn(client: Any) -> Dsn:
+    """kombu hands over the whole URL, or, after a failover, its parts."""
+    if client.ssl:
+        raise ConfigurationError(
+            "broker_use_ssl is for other transports: put sslmode=verify-full&sslrootcert=… into broker_url"
+        )
+    if client.hostname and "://" in client.hostname:
+        return dsn_module.parse(client.hostname)
+    return dsn_module.assemble(
+        hostname=client.hostname,
+        userid=client.userid,
+        password=client.password,
+        virtual_host=client.virtual_host,
+        port=client.port,
+        extra={},
+    )

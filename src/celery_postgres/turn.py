@@ -1,0 +1,37 @@
+"""One batch of the consuming session: its calls, who reads the answers, who puts back what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .wire import Call, Rows
+
+
+class Turn:
+    """Everything that goes to the server at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._readers: list[Callable[[Rows], None] | None] = []
+        self._undo: list[Callable[[], None]] = []
+
+    def add(self, call: Call, reader: Callable[[Rows], None] | None = None) -> None:
+        """`reader(rows)` takes the call's answer; None where it tells nothing."""
+        self.calls.append(call)
+        self._readers.append(reader)
+
+    def on_failure(self, step: Callable[[], None]) -> None:
+        """`step()` puts back what this turn took out, if nothing of it was done."""
+        self._undo.append(step)
+
+    def take(self, results: Sequence[Rows]) -> None:
+        for reader, rows in zip(self._readers, results, strict=True):
+            if reader is not None:
+                reader(rows)
+
+    def undo(self) -> None:
+        for step in self._undo:
+            step()

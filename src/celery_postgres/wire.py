@@ -1,0 +1,399 @@
+"""One PostgreSQL session that never waits unless asked to: batches of statements through libpq's pipeline.
+
+A batch is a list of calls with one Sync behind it, which makes it one implicit transaction, one flush and
+one round trip. `send` queues a batch and returns, `pump` takes in what has arrived, `wait` blocks. Any
+number of batches may be under way; the server answers them in order. So an acknowledgement can leave
+although the answer to a claim has not been read yet.
+
+Thread-safety: every method takes the session's lock, `wait` only between its waits. So one thread may
+send while another waits.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from psycopg import OperationalError, pq
+
+from .errors import DatabaseRejected, DatabaseUnavailable, Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import psycopg
+    from psycopg.pq.abc import PGresult
+
+    from .sql import Statement
+
+    Call = tuple[Statement, Sequence[object]]
+
+_SYNC = pq.ExecStatus.PIPELINE_SYNC
+_ROWS = pq.ExecStatus.TUPLES_OK
+_DONE = pq.ExecStatus.COMMAND_OK
+_SKIPPED = pq.ExecStatus.PIPELINE_ABORTED
+_SLICE = 1.0
+_CROWDED_SLICE = 0.005
+_BINARY = pq.Format.BINARY
+_TEXT = pq.Format.TEXT
+
+
+def encode(value: object) -> bytes | None:
+    """A parameter as PostgreSQL reads it in text format; `bytes` pass through and are sent as binary.
+
+    Raises DatabaseRejected for a text that PostgreSQL would refuse, or cut off at a NUL.
+    """
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return _encode_text(value)
+    if isinstance(value, bool):
+        return b"t" if value else b"f"
+    if isinstance(value, list):
+        quoted = (f'"{v}"' if isinstance(v, str) else str(v) for v in value)
+        return ("{" + ",".join(quoted) + "}").encode()
+    if isinstance(value, (int, float, UUID)):
+        return str(value).encode()
+    raise TypeError(f"no PostgreSQL form for {type(value).__name__}")
+
+
+def _encode_text(text: str) -> bytes:
+    if "\0" in text:
+        raise DatabaseRejected(f"the text {text[:60]!r} contains a NUL: remove it", "22021")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise DatabaseRejected(f"the text {text[:60]!r} is not valid Unicode: correct it", "22021") from None
+
+
+def _formats(values: Sequence[object]) -> list[pq.Format]:
+    return [_BINARY if isinstance(value, bytes) else _TEXT for value in values]
+
+
+class Rows:
+    """The rows that one statement returned, in binary form; `text`, `number` and `flag` decode a field."""
+
+    __slots__ = ("_value", "count")
+
+    def __init__(self, result: PGresult) -> None:
+        self.count = result.ntuples
+        self._value = result.get_value
+
+    def raw(self, row: int, column: int) -> bytes | None:
+        return self._value(row, column)
+
+    def text(self, row: int, column: int) -> str | None:
+        value = self._value(row, column)
+        return None if value is None else value.decode()
+
+    def number(self, row: int, column: int) -> int | None:
+        value = self._value(row, column)
+        return None if value is None else int.from_bytes(value, "big", signed=True)
+
+    def integer(self, row: int, column: int) -> int:
+        """A number that is never NULL."""
+        return int.from_bytes(self._value(row, column) or b"", "big", signed=True)
+
+    def flag(self, row: int, column: int) -> bool:
+        return self._value(row, column) == b"\x01"
+
+
+class Batch:
+    """Calls that succeed or fail together; `results` has one entry per call when it is done."""
+
+    __slots__ = ("done", "error", "on_done", "plan", "results")
+
+    def __init__(self, on_done: Callable[[Batch], None] | None) -> None:
+        self.results: list[Rows] = []
+        self.error: Exception | None = None
+        self.done = False
+        self.on_done = on_done
+        self.plan: deque[Statement | None] = deque()
+        """What each answer is to: a statement for its preparation, None for a call."""
+
+
+class Session:
+    """Batches over one connection. Made by `connection.open_session`."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        *,
+        translate: Callable[[PGresult], Error],
+    ) -> None:
+        self.schema = schema
+        self.broken: Exception | None = None
+        self.notifications: deque[bytes] = deque()
+        self.lock = threading.RLock()
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._translate = translate
+        self._prepare = False
+        self._prepared: set[Statement] = set()
+        self._texts: dict[Statement, bytes] = {}
+        self._under_way: deque[Batch] = deque()
+        self._waiting = 0
+        self._at_socket = threading.Lock()
+        self.unsent = False
+        """Whether the kernel has not taken everything yet: `flush` when the socket can be written."""
+        self._pgconn.nonblocking = 1
+        self._pgconn.enter_pipeline_mode()
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._pgconn.socket
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is outstanding."""
+        return bool(self._under_way)
+
+    def alive(self) -> bool:
+        """Whether the session can still be used, as far as the socket tells; no round trip."""
+        if self.broken is not None:
+            return False
+        try:
+            # The server's farewell comes first, then the end: each pump takes one of them.
+            while not self._under_way and _wait_for(self.fileno(), writing=False, timeout=0):
+                self.pump()
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    @property
+    def backend_pid(self) -> int:
+        return self._pgconn.backend_pid
+
+    def prepare(self) -> None:
+        """From now on every statement is prepared at its first use; not through a transaction pooler."""
+        self._prepare = True
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def send(self, calls: Sequence[Call], on_done: Callable[[Batch], None] | None = None) -> Batch:
+        """Queue a batch and hand it to the kernel as far as that takes it; never blocks.
+
+        `on_done(batch)` runs inside a later `pump` or `wait`, under the session's lock and in the order of
+        sending, also when the batch failed.
+        Raises DatabaseUnavailable when the session is gone, DatabaseRejected for what cannot be sent.
+        """
+        # Before anything is sent: a value that has no form must not leave half a batch behind.
+        encoded = [(statement, [encode(v) for v in values], _formats(values)) for statement, values in calls]
+        with self.lock:
+            self._check()
+            batch = Batch(on_done)
+            try:
+                for statement, params, formats in encoded:
+                    self._send_call(batch, statement, params, formats)
+                self._pgconn.pipeline_sync()
+                self._under_way.append(batch)
+                self.unsent = self._pgconn.flush() != 0
+            except OperationalError as exc:
+                raise self._break(exc) from exc
+            return batch
+
+    def _send_call(
+        self, batch: Batch, statement: Statement, params: list[bytes | None], formats: list[pq.Format]
+    ) -> None:
+        if not self._prepare:
+            batch.plan.append(None)
+            self._pgconn.send_query_params(self._text(statement), params, None, formats, _BINARY)
+            return
+        name = statement.name.encode()
+        if statement not in self._prepared:
+            self._pgconn.send_prepare(name, self._text(statement))
+            # Known at once, so that a second batch behind this one does not prepare it again; taken
+            # back if the server refuses.
+            self._prepared.add(statement)
+            batch.plan.append(statement)
+        batch.plan.append(None)
+        self._pgconn.send_query_prepared(name, params, formats, _BINARY)
+
+    def _text(self, statement: Statement) -> bytes:
+        text = self._texts.get(statement)
+        if text is None:
+            text = self._texts[statement] = statement.sql(self.schema).encode()
+        return text
+
+    def flush(self) -> bool:
+        """Hand over what the kernel would not take before; True when nothing is left."""
+        with self.lock:
+            self._check()
+            try:
+                self.unsent = self._pgconn.flush() != 0
+            except OperationalError as exc:
+                raise self._break(exc) from exc
+            return not self.unsent
+
+    # -- receiving -----------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Take in what has arrived and finish the batches that are complete; never blocks.
+
+        Raises DatabaseUnavailable when the session is gone; the batches under way have failed by then.
+        """
+        with self.lock:
+            self._check()
+            finished: list[Batch] = []
+            lost: OperationalError | None = None
+            try:
+                self._pgconn.consume_input()
+                self._collect(finished)
+                while notification := self._pgconn.notifies():
+                    self.notifications.append(notification.extra)
+            except OperationalError as exc:
+                lost = exc
+            _finish(finished)
+            if lost is not None:
+                raise self._break(lost) from lost
+            for batch in finished:
+                if isinstance(batch.error, DatabaseUnavailable):
+                    # A server that only reads, say: nothing that is sent here would fare better.
+                    raise self._break(batch.error)
+
+    def _collect(self, finished: list[Batch]) -> None:
+        pgconn, under_way = self._pgconn, self._under_way
+        while under_way and not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:  # between two statements
+                continue
+            head = under_way[0]
+            status = result.status
+            if status == _SYNC:
+                under_way.popleft()
+                head.done = True
+                finished.append(head)
+                continue
+            prepared = head.plan.popleft()
+            if status in (_ROWS, _DONE):
+                if prepared is None:
+                    head.results.append(Rows(result))
+                continue
+            if prepared is not None:
+                self._prepared.discard(prepared)
+            if status != _SKIPPED:
+                head.error = self._translate(result)
+
+    def wait(self, batch: Batch, timeout: float | None = None) -> list[Rows]:
+        """Block until the batch is done and return its results; raise its error.
+
+        After `timeout` seconds without an answer the session is given up (DatabaseUnavailable): the
+        outcome is unknown and the session cannot be used for anything else.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.waiting():
+            while not batch.done:
+                self.pump()
+                if batch.done:
+                    break
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise self._break(OperationalError(f"the server did not answer within {timeout:g} s"))
+                self.wait_readable(left)
+        if batch.error is not None:
+            raise batch.error
+        return batch.results
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around waits: what arrives now is for this thread, and `pump_for_others` keeps its hands off."""
+        with self.lock:
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._waiting -= 1
+
+    def pump_for_others(self) -> bool:
+        """Pump unless another thread waits, which would then sleep on a socket that was emptied."""
+        with self.lock:
+            if self._waiting:
+                return False
+            self.pump()
+            return True
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        """Block until something has arrived, at most a second; meanwhile hand over what is still unsent.
+
+        Never longer: another thread that waits on this session may have taken what this one waits for.
+        Only one waits at the socket (eventlet allows no second), the others look again every few ms.
+        """
+        timeout = _SLICE if timeout is None else min(timeout, _SLICE)
+        if not self._at_socket.acquire(blocking=False):
+            time.sleep(min(timeout, _CROWDED_SLICE))
+            return False
+        try:
+            if self.unsent and self.flush():
+                return True  # libpq may have taken in an answer meanwhile
+            return _wait_for(self.fileno(), writing=self.unsent, timeout=timeout)
+        finally:
+            self._at_socket.release()
+
+    def run(self, *calls: Call, timeout: float | None = None) -> list[Rows]:
+        """Send one batch and wait for it."""
+        return self.wait(self.send(calls), timeout)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise DatabaseUnavailable(str(self.broken)) from self.broken
+
+    def _break(self, exc: Exception) -> DatabaseUnavailable:
+        """Give the session up; every batch under way has failed with an unknown outcome."""
+        return self._end(str(exc).strip() or "the connection to PostgreSQL was lost")
+
+    def _end(self, reason: str) -> DatabaseUnavailable:
+        self.broken = error = DatabaseUnavailable(reason)
+        lost = list(self._under_way)
+        self._under_way.clear()
+        self.unsent = False
+        self._connection.close()
+        for batch in lost:
+            batch.error, batch.done = error, True
+        _finish(lost)
+        return error
+
+    def give_up(self, reason: str) -> None:
+        """As if the session was lost, for a reason that the server does not know."""
+        with self.lock:
+            if self.broken is None:
+                self._end(reason)
+
+    def close(self) -> None:
+        """End the session; never raises, also on one that is gone."""
+        if self.broken is not None:  # not under the lock, which a child may have inherited locked
+            return
+        with self.lock:
+            if self.broken is None:
+                self._end("the session was closed")
+
+    def abandon(self) -> None:
+        """Forget a session that was inherited through fork: not a byte may go to the parent's server."""
+        self.broken = DatabaseUnavailable("the session belongs to the parent process")
+        self._under_way.clear()
+
+
+def _finish(batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        if batch.on_done is not None:
+            batch.on_done(batch)
+
+
+def _wait_for(descriptor: int, *, writing: bool, timeout: float) -> bool:
+    # poll and not select: a descriptor above 1023 is ordinary in a worker. gevent and eventlet replace
+    # one of the two, and remove the other if they cannot make it yield.
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN | (select.POLLOUT if writing else 0))
+        return bool(poller.poll(max(0.0, timeout * 1000)))
+    readable, writable, _ = select.select([descriptor], [descriptor] if writing else [], [], timeout)
+    return bool(readable or writable)

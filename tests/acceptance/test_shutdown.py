@@ -1,0 +1,68 @@
+"""A worker that is told to end finishes what it runs and gives back the rest."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.fixtures.waiting import eventually
+from tests.fixtures.worker import POOLS
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_warm_shutdown(site, pool):
+    """SIGTERM: the running task ends, what had not begun is released, nothing is lost or run twice."""
+    worker = site.worker("-Q", "celery", pool=pool, worker_prefetch_multiplier=4, task_acks_late=True)
+    running = site.send("sleep_for", 1.5)
+    site.record.wait_for_one(running)
+    waiting = [site.send("record", number) for number in range(6)]
+    assert worker.stop(signal.SIGTERM, timeout_s=20) == 0
+    assert len(site.record.of(running, "end")) == 1
+    begun = set(site.record.counts()) & set(waiting)
+    if pool not in ("gevent", "eventlet"):  # which notice the signal between their tasks
+        assert len(begun) < 6, "the worker emptied the queue instead of ending"
+    if pool == "prefork":
+        assert not begun
+    assert site.broker.unacked() == 0
+    assert site.broker.waiting("celery") == 6 - len(begun)
+    site.worker("-Q", "celery", pool="solo")
+    site.record.wait_for(waiting)
+    assert all(count == 1 for count in site.record.counts().values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["SIGINT", "SIGQUIT"])
+def test_other_signals(site, number):
+    """SIGINT is a warm shutdown as well; after SIGQUIT the running task is given back, and runs again."""
+    worker = site.worker("-Q", "celery", worker_prefetch_multiplier=4, task_acks_late=True)
+    cold = number == signal.SIGQUIT
+    running = site.send("sleep_at_first", 60 if cold else 1)
+    site.record.wait_for_one(running)
+    waiting = [site.send("record", number) for number in range(3)]
+    worker.stop(number, timeout_s=20)
+    assert site.broker.unacked() == 0
+    eventually(lambda: site.broker.waiting("celery") == (4 if cold else 3))
+    site.worker("-Q", "celery")
+    site.record.wait_for([running, *waiting], "begin")
+    site.record.wait_for_one(running, "end")
+    assert [entry.redelivered for entry in site.record.of(running)] == ([False, True] if cold else [False])
+    assert all(count == 1 for task_id, count in site.record.counts().items() if task_id != running)
+
+
+def test_shutdown_while_idle_is_quick(site):
+    """Nothing to finish: the worker is gone within three seconds."""
+    worker = site.worker("-Q", "celery")
+    worker.stop(signal.SIGTERM, timeout_s=3)
+
+
+def test_eta_tasks_survive_a_shutdown(site):
+    """A task that waits for its time is run by whoever is there then."""
+    worker = site.worker("-Q", "celery")
+    later = site.send("record", countdown=5)
+    marker = site.send("record")
+    site.record.wait_for_one(marker)
+    assert worker.stop(signal.SIGTERM) == 0
+    site.worker("-Q", "celery")
+    assert len(site.record.of(later)) == 0
+    site.record.wait_for_one(later)
+    assert site.record.counts()[later] == 1

@@ -1,0 +1,41 @@
+"""Many processes that start at the same instant on an empty broker."""
+
+from __future__ import annotations
+
+import sys
+
+PUBLISHERS = 16
+WORKERS = 4
+
+# Imports everything, says so, and publishes as soon as a line comes in.
+PUBLISHER = """
+import sys
+import probe
+probe.record.app.amqp
+print("waiting", flush=True)
+sys.stdin.readline()
+print("sent", probe.record.delay(int(sys.argv[1])).id, flush=True)
+"""
+
+
+def test_twenty_processes_start_at_once(site):
+    """All of them succeed, whoever makes the tables, and each task runs once."""
+    publishers = [
+        site.start(f"publisher {number}", [sys.executable, "-c", PUBLISHER, str(number)])
+        for number in range(PUBLISHERS)
+    ]
+    for publisher in publishers:
+        publisher.wait_for_line("waiting", 60)
+    workers = [site.start_worker("-Q", "celery", pool="solo") for _ in range(WORKERS)]
+    for publisher in publishers:
+        publisher.write("go\n")
+    ids = [publisher.wait_for_line("^sent ", 60).split()[1] for publisher in publishers]
+    assert [publisher.wait(30) for publisher in publishers] == [0] * PUBLISHERS
+    for worker in workers:
+        worker.wait_until_ready(60)
+    site.record.wait_for(ids, timeout_s=30)
+    assert site.record.counts().total() == PUBLISHERS
+    assert [worker.stop() for worker in workers] == [0] * WORKERS
+    assert site.broker.unacked() == 0
+    for process in [*publishers, *workers]:
+        assert "Traceback" not in "\n".join(process.lines), process.tail()

@@ -1,0 +1,98 @@
+"""Every figure can be taken, with tiny counts, over whichever servers are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from benchmarks import drain, latency, publish
+from benchmarks.addresses import Addresses
+from benchmarks.peers import DRAIN, PEERS, Peer
+from benchmarks.servers import UnreachableError
+
+ROOT = Path(__file__).resolve().parents[2]
+DRAINED = [peer for peer in PEERS if DRAIN in peer.figures and not peer.green_only]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def measured(json_path: Path, *arguments: str) -> list[dict[str, Any]]:
+    """The measurements of a run that succeeded."""
+    done = run(*arguments, "--json", str(json_path))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(json_path.read_text())
+    assert report["versions"]["celery"] in done.stdout
+    return report["measurements"]
+
+
+def about_tasks(measurement: dict[str, Any]) -> list[str]:
+    """The remarks, but for those about a busy machine, which a test cannot help."""
+    return [remark for remark in measurement["remarks"] if not remark.startswith("others used")]
+
+
+@pytest.mark.parametrize("peer", DRAINED, ids=lambda peer: peer.name)
+def test_drain_starts_every_preloaded_task_once(peer: Peer, server: str, tmp_path: Path) -> None:
+    """A drained queue is empty, every task has started once, and rate and CPU are known."""
+    try:
+        peer.reach(Addresses(None, None, server))
+    except UnreachableError as error:
+        pytest.skip(str(error))
+    arguments = ("--peers", peer.name, "--rounds", "1", "--count", "40", "--pools", "solo")
+    (taken,) = measured(tmp_path / "drain.json", "drain", *arguments, "--postgresql-url", server)
+    assert about_tasks(taken) == []
+    assert taken["values"][drain.RATE] > 0
+    assert taken["values"][drain.MAIN_CPU] > 0
+
+
+def test_publish_counts_what_arrives(server: str, tmp_path: Path) -> None:
+    """All messages of several processes are in the queue when the clock stops."""
+    arguments = ("--peers", "celery-postgres,null", "--rounds", "1", "--count", "20", "--processes", "2")
+    taken = measured(tmp_path / "publish.json", "publish", *arguments, "--postgresql-url", server)
+    assert [(m["peer"], m["cell"]) for m in taken] == [
+        ("celery-postgres", "2 processes, persistent"),
+        ("null", "2 processes, persistent"),
+        ("celery-postgres", "2 processes, transient"),
+    ]
+    assert all(about_tasks(m) == [] and m["values"][publish.RATE] > 0 for m in taken)
+
+
+def test_latency_has_every_sample_and_leaves_nothing_behind(server: str, tmp_path: Path) -> None:
+    """Percentiles come from all samples, and the databases of the run are dropped."""
+    arguments = ("--peers", "celery-postgres", "--rounds", "1", "--samples", "10")
+    (taken,) = measured(tmp_path / "latency.json", "latency", *arguments, "--postgresql-url", server)
+    assert taken["remarks"] == []
+    assert 0 < taken["values"][latency.COLUMNS[0]] <= taken["values"][latency.COLUMNS[-1]]
+    with psycopg.connect(server) as connection:
+        left = connection.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE 'benchmark%'"
+        ).fetchall()
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://postgres@127.0.0.1:1/postgres", "no PostgreSQL"),
+        ("postgresql://postgres@192.0.2.1/postgres", "is not this machine"),
+    ],
+)
+def test_a_named_peer_must_be_reachable(url: str, reason: str) -> None:
+    """A server that is missing or elsewhere is refused with the reason, before anything is measured."""
+    done = run("drain", "--peers", "celery-postgres", "--postgresql-url", url)
+    assert done.returncode == 2
+    assert reason in done.stderr

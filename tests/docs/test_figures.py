@@ -1,0 +1,75 @@
+"""What the documents state about the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from celery_postgres import cadence, commands, intake, maintenance, pacer, qos, subscription
+from celery_postgres.connection import OLDEST_SERVER
+from celery_postgres.embedded.binaries import OLDEST_MAJOR
+from celery_postgres.migrations.versions.v1_1_messages import SHORT_LIVED
+from celery_postgres.options import Options
+from celery_postgres.sql import consumers
+
+from .documents import DOCUMENTS, ROOT
+
+TEXT = {document.name: document.read_text(encoding="utf-8") for document in DOCUMENTS}
+
+
+@pytest.mark.parametrize("name", ["README.md", "configuration.md"])
+def test_table_of_options(name: str) -> None:
+    """The table is the one that `python -m celery_postgres.options` prints."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "celery_postgres.options"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"<!-- options -->\n{printed}" in TEXT[name]
+
+
+def test_versions() -> None:
+    """The supported versions are those of the package's own files."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    minors = [int(minor) for minor in re.findall(r"Programming Language :: Python :: 3\.(\d+)", project)]
+    assert f"| Python | 3.{min(minors)} to 3.{max(minors)} |" in TEXT["README.md"]
+    assert f"| PostgreSQL | {OLDEST_MAJOR} or newer" in TEXT["README.md"]
+    assert OLDEST_SERVER == OLDEST_MAJOR * 10_000
+    for library in ("celery", "kombu"):
+        assert re.search(rf'"{library}>=5\.7\.0"', project)
+
+
+FIGURES = [
+    ("guarantees.md", "An acknowledgement leaves within 20 ms", pacer.ACK_DELAY, 0.02),
+    ("guarantees.md", "the default `grace` of three", Options().grace, 3.0),
+    ("guarantees.md", "up to 2.5 s until another worker takes over", maintenance._STAND_BY, 2.5),
+    ("guarantees.md", "kept for a minute", maintenance._LOG_KEPT, 60.0),
+    ("operations.md", "given up to 500 at a time", qos.UNLIMITED, 500),
+    ("operations.md", "a poll every 5 s", Options().max_poll_interval, 5.0),
+    ("operations.md", "`beat_at` is written every 10 s", maintenance._BEAT, 10.0),
+    ("operations.md", "opened after a second", maintenance._FIRST, 1.0),
+    ("troubleshooting.md", "to 256 MiB", Options(max_message_bytes=256 << 20).max_message_bytes, 256 << 20),
+    ("design.md", "are removed after 60 s", maintenance._LOG_KEPT, 60.0),
+    ("design.md", "at once, after 20 ms and after 150 ms", cadence.AFTER_IDLE, (0.02, 0.15)),
+    ("design.md", "takes that for granted for 10 ms", commands.QUIET, 0.01),
+    ("design.md", "full three times in a row", subscription.BUSY_AFTER, 3),
+    ("design.md", "waits up to 5 ms longer", intake.GATHER_DELAY, 0.005),
+    ("design.md", "looks once a second", maintenance._TICK, 1.0),
+    ("moving.md", "| `max_deliveries`, 20 |", Options().max_deliveries, 20),
+]
+
+
+@pytest.mark.parametrize(("document", "phrase", "actual", "stated"), FIGURES)
+def test_figures(document: str, phrase: str, actual: object, stated: object) -> None:
+    """A figure in the text is the constant in the code."""
+    assert phrase in TEXT[document]
+    assert actual == stated
+
+
+def test_figures_in_statements() -> None:
+    """Those that stand in SQL: the beat's limit, and the thresholds of autovacuum."""
+    assert "after 30 s" in TEXT["operations.md"]
+    assert "interval '30 s'" in consumers.FIND_LOST.text
+    assert "vacuumed after 5,000 dead rows" in TEXT["operations.md"]
+    assert "autovacuum_vacuum_threshold = 5000" in SHORT_LIVED

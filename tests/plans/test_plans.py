@@ -1,0 +1,135 @@
+"""Each statement finds what it needs by an index, whatever the tables hold and held when it was planned.
+
+Three looks at each: planned on empty tables; the same plan after 200,000 messages have come, as in a worker
+that was started before them; and a new plan, made with statistics. Always the plan for any values, which is
+the one that a session keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from celery_postgres import dsn, schema
+from celery_postgres.connection import Database
+from celery_postgres.options import Options
+from celery_postgres.sql import Statement, broadcast, consumers, messages, topology, wakeup
+
+from . import backlog
+from .plan import Plan, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: What one statement handles at once; more rows are a backlog.
+A_PAGE = 600
+
+STAGES = ("empty", "filled since", "analysed")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One statement with values, and what it may cost on the long backlog."""
+
+    statement: Statement
+    values: tuple[object, ...]
+    buffers: int
+    what: str = ""
+    whole: frozenset[str] = frozenset()
+    """Tables that may be read whole, since it is rare and there is no other way."""
+    rows: int = 100
+    """How many rows of a table it may look at."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.statement.name} {self.what}".strip()
+
+
+def message(exchange: str, routing_key: str, **more: str) -> tuple[object, ...]:
+    content = (None, None, None, None, None, "{}", "{}", b"x", more.get("due_at"), "on")
+    return (UUID(int=2**100), exchange, routing_key, 0, *content)
+
+
+ME = backlog.CONSUMER
+MINE = (ME, [50, 100, 150], [1, 1, 1])
+READ_LOG = ([11, 12], [backlog.BEFORE_THE_LOG, backlog.BEFORE_THE_LOG])
+
+#: About four pages for each step down an index of this size.
+CASES = [
+    Case(messages.PUBLISH_TO_QUEUE, message("", "queue1"), 40),
+    Case(messages.PUBLISH_TO_QUEUE, message("", "queue1", due_at="2100-01-01"), 40, "to be held"),
+    Case(messages.PUBLISH, message("direct", "key1"), 50, "direct"),
+    Case(messages.PUBLISH, message("topic", "a.3.b"), 50, "topic"),
+    Case(messages.PUBLISH, message("fanout", ""), 200, "fanout"),
+    Case(messages.CLAIM, (ME, [1], 10), 400, "of one queue"),
+    Case(messages.CLAIM, (ME, [1, 2, 3, 4], 10), 400, "of several queues"),
+    Case(messages.CLAIM, (ME, [backlog.EMPTY], 10), 20, "of an empty queue"),
+    Case(messages.ACK, MINE, 100),
+    Case(messages.RELEASE, MINE, 80),
+    Case(messages.REJECT, (*MINE, "rejected", True), 150, "and keep"),
+    Case(messages.REJECT, (*MINE, "rejected", False), 100, "and drop"),
+    Case(messages.COPY, (*message("direct", "key1"), ME, 50, 1), 80),
+    Case(messages.COPY_TO_QUEUE, (*message("", "queue1"), ME, 50, 1), 80),
+    Case(messages.PROMOTE, (1000,), 2000, rows=200),
+    Case(messages.NEXT_DUE, (), 100),
+    Case(messages.COUNT, (1, 1000), 2200, rows=1300),
+    Case(messages.CLAIM_EXPIRED, (ME, 1000), 6000, rows=250),
+    Case(messages.CLAIM_EXCESS, (ME, backlog.SHORT, 100, None), 2500, rows=150),
+    Case(messages.PURGE, (backlog.EMPTY,), 400, whole=frozenset({"delayed"}), rows=20_100),
+    Case(broadcast.READ, (*READ_LOG, None, "0", 0, 0, 500), 5000, rows=600),
+    Case(broadcast.READ, (*READ_LOG, "30000:30000:", "9000", 0, 0, 500), 5000, "the next page", rows=600),
+    Case(consumers.BEAT, (ME,), 20),
+    Case(consumers.FIND_LOST, (), 10),
+    Case(consumers.REAP, (ME, 20), 1500),
+    Case(consumers.RELEASE_ORPHANS, (7.0,), 400),
+    Case(consumers.DROP_STRAYS, (), 1500),
+    Case(consumers.FIND_IDLE_QUEUES, (), 200),
+    Case(consumers.SUBSCRIBE, (ME, "1.2", 1, False, False), 60),
+    Case(topology.FIND_QUEUE, ("queue1",), 20),
+    Case(topology.LOCK_QUEUE, (1,), 20),
+    Case(messages.HELD, ([1, 2], 100), 2000, rows=1000),
+    Case(topology.DELETE_QUEUE, (backlog.LOGGED, False, False), 60, "of the broadcast log"),
+    Case(
+        topology.DELETE_QUEUE,
+        (backlog.EMPTY, False, False),
+        500,
+        "of rows",
+        whole=frozenset({"delayed", "unacked"}),
+        rows=20_100,
+    ),
+    Case(wakeup.RING_IF_IDLE, ("channel", 1, [1, 2]), 10),
+]
+
+
+@pytest.fixture(scope="module")
+def plans(module_database_url: str) -> Iterator[dict[tuple[str, str], Plan]]:
+    """Every case at every stage, all in one session."""
+    target = dsn.parse(module_database_url)
+    schema.upgrade(target, "celery")
+    with psycopg.connect(module_database_url, autocommit=True) as connection:
+        connection.execute(backlog.TOPOLOGY.encode())
+        connection.execute("ANALYZE")
+        session, _ = Database(target, Options()).open()
+        found = {("empty", case.id): explain(session, case.statement, case.values) for case in CASES}
+        connection.execute(backlog.MESSAGES.encode())
+        found |= {("filled since", case.id): explain(session, case.statement, case.values) for case in CASES}
+        connection.execute("ANALYZE")
+        found |= {("analysed", case.id): explain(session, case.statement, case.values) for case in CASES}
+        yield found
+        session.close()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_cost_does_not_grow_with_the_backlog(plans, stage, case) -> None:
+    """No table is read whole, no backlog is sorted, and few pages and rows are looked at."""
+    plan = plans[stage, case.id]
+    assert plan.read_whole <= case.whole, plan
+    assert plan.sorted_rows <= A_PAGE, plan
+    assert plan.scanned_rows <= case.rows, plan
+    assert plan.buffers <= case.buffers, plan

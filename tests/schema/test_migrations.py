@@ -1,0 +1,195 @@
+"""Setting the schema up: by whom, how often and under which name does not matter."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.pool import NullPool
+
+from celery_postgres import dsn, schema, tables
+from celery_postgres.connection import Database
+from celery_postgres.options import Options
+
+from .catalog import describe, traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def url(module_database_url: str) -> str:
+    """A database that the tests of this module share, each with schemas of its own."""
+    return module_database_url
+
+
+@pytest.fixture(params=["jobs", "select"], ids=["plain", "keyword"])
+def name(request: pytest.FixtureRequest, url: str) -> Iterator[str]:
+    """A schema that does not exist; one has a name that is a word of SQL."""
+    free = request.param if request.param == "select" else f"jobs_{next(_numbers)}"
+    yield free
+    drop(url, free)
+
+
+@pytest.fixture
+def plain(url: str) -> Iterator[str]:
+    """A schema that does not exist."""
+    free = f"plain_{next(_numbers)}"
+    yield free
+    drop(url, free)
+
+
+def upgrade(url: str, name: str) -> None:
+    schema.upgrade(dsn.parse(url), name)
+
+
+def execute(url: str, query: str, *names: str) -> list[tuple[object, ...]]:
+    """Run statements, with identifiers in place of `{}`."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(sql.SQL(query).format(*map(sql.Identifier, names)))
+        return cursor.fetchall() if cursor.description else []
+
+
+def drop(url: str, name: str) -> None:
+    execute(url, "DROP SCHEMA IF EXISTS {} CASCADE", name)
+
+
+@contextmanager
+def differences(url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """What alembic would change to make the database what `tables.py` says."""
+    monkeypatch.setitem(ischema_names, "xid8", tables.Xid8)
+    engine = create_engine(dsn.parse(url).sqlalchemy(), poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": lambda found, kind, _: kind != "schema" or found == name,
+                "version_table": "schema_version",
+                "version_table_schema": name,
+                "compare_type": True,
+            },
+        )
+        yield compare_metadata(context, tables.metadata(name))
+
+
+@pytest.mark.smoke
+def test_migrated_database_is_what_this_release_believes(url, name, monkeypatch) -> None:
+    """`tables.metadata()` and the migrations describe the same tables, whatever the schema is called."""
+    upgrade(url, name)
+    with differences(url, name, monkeypatch) as found:
+        assert found == []
+
+
+def test_comparison_sees_a_difference(url, plain, monkeypatch) -> None:
+    """The test above would notice a column, an index and a type that are not what is believed."""
+    upgrade(url, plain)
+    execute(url, "ALTER TABLE {}.ready ALTER message_id TYPE integer, ADD surplus text", plain)
+    execute(url, "DROP INDEX {}.message_expiry_idx", plain)
+    with differences(url, plain, monkeypatch) as found:
+        assert all(word in str(found) for word in ("surplus", "message_expiry_idx", "modify_type"))
+
+
+def test_twenty_processes_set_up_at_once(url, plain) -> None:
+    """All succeed, and the schema is there once."""
+    arguments = [sys.executable, "-m", "tests.schema.migrators", url, plain, "20"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout.strip() == "20 of 20 succeeded", done.stderr
+    assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(schema.VERSION,)]
+
+
+def test_second_run_changes_nothing(url, plain) -> None:
+    """An upgrade of what is up to date leaves the catalog as it was."""
+    upgrade(url, plain)
+    before = describe(url, plain)
+    upgrade(url, plain)
+    assert describe(url, plain) == before
+
+
+def test_script_by_hand_makes_the_same(url, name) -> None:
+    """Executing `migrate --sql` gives the schema that `migrate` gives, and a version that fits."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(schema.script(name).encode())
+    by_hand = describe(url, name)
+    assert execute(url, "SELECT version_num FROM {}.schema_version", name) == [(schema.VERSION,)]
+    drop(url, name)
+    upgrade(url, name)
+    assert by_hand == describe(url, name)
+
+
+def test_two_schemas_live_side_by_side(url, plain, name) -> None:
+    """Two applications share a database, each with a schema of its own; neither refers to the other."""
+    upgrade(url, plain)
+    upgrade(url, name)
+    assert describe(url, plain) == describe(url, name)
+    drop(url, plain)
+    session, server = Database(dsn.parse(url), Options(schema=name)).open()
+    session.close()
+    assert server.schema_version == schema.VERSION
+
+
+def test_dropping_the_schema_leaves_nothing(url, plain) -> None:
+    """One statement uninstalls: no extension, event trigger, setting or function stays behind."""
+    before = traces(url)
+    upgrade(url, plain)
+    drop(url, plain)
+    assert traces(url) == before
+    assert describe(url, plain) == set()
+
+
+def test_tables_of_the_application_stay_as_they_are(url, plain) -> None:
+    """Neither names nor contents of other schemas are touched, also where tables are called the same."""
+    mine = f"application_{plain}"
+    execute(url, "CREATE SCHEMA {}", mine)
+    execute(url, "CREATE TABLE {}.message AS SELECT 1 AS id, 'mine' AS body", mine)
+    execute(url, "CREATE TABLE {}.schema_version AS SELECT 'mine' AS version_num", mine)
+    before = describe(url, mine)
+    upgrade(url, plain)
+    drop(url, plain)
+    assert describe(url, mine) == before
+    assert execute(url, "TABLE {}.message", mine) == [(1, "mine")]
+    assert execute(url, "TABLE {}.schema_version", mine) == [("mine",)]
+
+
+def test_storage_parameters(url, plain) -> None:
+    """Tables whose rows live for milliseconds are vacuumed by count, without pause, and never truncated."""
+    upgrade(url, plain)
+    options = {row[1]: str(row[4]) for row in describe(url, plain) if row[:1] == ("relation",)}
+    for table in ("message", "ready", "unacked", "delayed", "broadcast"):
+        for setting in ("vacuum_scale_factor=0", "vacuum_cost_delay=0", "vacuum_truncate=off"):
+            assert setting in options[table], table
+    assert options["consumer"] == "{fillfactor=50}"
+
+
+def test_nothing_of_a_message_is_unlogged(url, plain) -> None:
+    """A crash of the server empties unlogged tables: only the broadcast log is one."""
+    upgrade(url, plain)
+    relations = [row for row in describe(url, plain) if row[0] == "relation" and row[2] == "r"]
+    assert {row[1] for row in relations if row[3] == "u"} == {"broadcast"}
+
+
+def test_names_of_constraints_are_given(url, plain) -> None:
+    """Every constraint has the name that the metadata gives it, none that a server's version made up."""
+    upgrade(url, plain)
+    named = {constraint.name for table in tables.metadata().sorted_tables for constraint in table.constraints}
+    found = {
+        row[2]
+        for row in describe(url, plain)
+        if row[0] == "constraint" and row[3] != "f" and "schema_version" not in str(row[1])
+    }
+    assert found <= named

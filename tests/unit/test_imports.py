@@ -1,0 +1,177 @@
+"""Who may import whom: the direction of the layers, and which files know which library.
+
+The import lines are read, not executed. Those under `TYPE_CHECKING` are left out: they bind nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import celery_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = "celery_postgres"
+ROOT = Path(celery_postgres.__file__).parent
+
+#: From the bottom to the top. A module imports from its own layer and from those below, never from above.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "values": ("errors", "options", "url", "dsn", "cadence"),
+    "sql": ("sql", "sql.broadcast", "sql.consumers", "sql.messages", "sql.topology", "sql.wakeup"),
+    "refusals": ("rights", "refusals"),
+    "schema": ("tables", "schema", "migrations", "migrations.env", "migrations.versions.v1_1_messages"),
+    "connection": ("wire", "connection"),
+    "verbs": (
+        "arrivals",
+        "broadcast",
+        "claims",
+        "commands",
+        "dead_letter",
+        "idleness",
+        "intake",
+        "liveness",
+        "maintenance",
+        "messages",
+        "pacer",
+        "settlements",
+        "subscription",
+        "topology",
+        "turn",
+        "wakeup",
+    ),
+    "adapters": ("batch", "channel", "delivery", "qos", "register", "transport", "worker"),
+    "command line": ("cli",),
+}
+
+#: A server for development stands beside all this, on the values alone; the package's face shows the errors.
+BESIDE = {"": {"errors", "register"}, "embedded": {"errors", "dsn", "options"}}
+
+#: Which modules may import a library; `embedded` is a program of its own.
+KNOWS = {
+    "kombu": {"register", "transport", "channel", "delivery", "batch"},
+    "amqp": {"channel"},
+    "celery": set[str](),
+    "sqlalchemy": {"tables", "schema", "dsn"},
+    "alembic": {"schema", "migrations.env", "migrations.versions.v1_1_messages"},
+    "psycopg": {"wire", "connection", "dsn", "refusals", "rights"},
+    "click": {"cli"},
+}
+
+#: Imported inside functions only: half a second that a process whose schema fits never spends.
+LAZY = {"sqlalchemy", "alembic"}
+
+
+class Import(NamedTuple):
+    """One import line of one module of the package."""
+
+    module: str
+    target: str
+    inside_a_function: bool
+
+    @property
+    def library(self) -> str:
+        return self.target.partition(".")[0]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its name in it; the package itself has the empty name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(module: str, path: Path) -> Iterator[Import]:
+    package = path.relative_to(ROOT.parent).parent.parts
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            yield from (Import(module, alias.name, inside) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                # `from .sql import messages` names a module, `from .errors import Error` does not.
+                whole = f"{source}.{alias.name}"
+                is_module = whole.removeprefix(f"{PACKAGE}.") in modules()
+                yield Import(module, whole if is_module else source, inside)
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(ast.parse(path.read_text()), False)
+
+
+MODULES = modules()
+IMPORTS = [line for module, path in MODULES.items() for line in imports(module, path)]
+HEIGHT = {module: height for height, layer in enumerate(LAYERS.values()) for module in layer}
+
+
+def own(target: str) -> str | None:
+    """The name inside the package, None for another's module."""
+    return target.removeprefix(PACKAGE).removeprefix(".") if target.startswith(PACKAGE) else None
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new file says where it belongs."""
+    beside = {name for name in MODULES if name.partition(".")[0] in BESIDE or name == "migrations.versions"}
+    assert set(MODULES) - beside == set(HEIGHT)
+
+
+def test_no_module_imports_from_above() -> None:
+    """Values ← SQL ← connection ← verbs ← adapters ← command line."""
+    wrong = [
+        f"{line.module} imports {target}"
+        for line in IMPORTS
+        if (target := own(line.target))
+        and line.module in HEIGHT
+        and HEIGHT.get(target, 99) > HEIGHT[line.module]
+        # A command may start the development server.
+        and not (line.module == "cli" and target == "embedded")
+    ]
+    assert wrong == []
+
+
+def test_what_stands_beside_knows_the_values_alone() -> None:
+    """The development server could be a package of its own."""
+    wrong = [
+        f"{line.module or 'celery_postgres'} imports {target}"
+        for line in IMPORTS
+        if line.module.partition(".")[0] in BESIDE
+        and (target := own(line.target)) is not None
+        and target.partition(".")[0] != line.module.partition(".")[0]
+        and target not in BESIDE[line.module.partition(".")[0]]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", sorted(KNOWS))
+def test_library_is_known_to_its_adapters_alone(library: str) -> None:
+    """kombu only in the adapters, psycopg only where sessions are made, SQLAlchemy only for the schema."""
+    assert {line.module for line in IMPORTS if line.library == library} <= KNOWS[library]
+
+
+@pytest.mark.parametrize("library", sorted(LAZY))
+def test_heavy_library_is_imported_when_it_is_needed(library: str) -> None:
+    """`import celery_postgres.transport` loads neither SQLAlchemy nor alembic."""
+    only_for_migrations = {"tables", "migrations.env", "migrations.versions.v1_1_messages"}
+    at_once = {line.module for line in IMPORTS if line.library == library and not line.inside_a_function}
+    assert at_once <= only_for_migrations
+    assert not [
+        line
+        for line in IMPORTS
+        if own(line.target) in only_for_migrations and line.module not in only_for_migrations
+    ]
+
+
+def test_register_imports_kombus_table_alone() -> None:
+    """Every process that imports Celery runs this file: it must cost nothing."""
+    assert {line.target for line in IMPORTS if line.module == "register"} == {"__future__", "kombu.transport"}
