@@ -32,7 +32,7 @@ def test_lost_sessions_of_a_worker(site: Site, settings: dict[str, Any]) -> None
         )
     site.record.wait_for_one(running, "end")
     if settings:
-        worker.wait_for_line("cannot be acknowledged, the session that claimed it is lost", 10)
+        worker.wait_for_line("cannot be settled, the session that claimed it is lost", 10)
     site.record.wait_for(waiting)
     eventually(lambda: site.broker.unacked() == 0)
     assert [entry.redelivered for entry in site.record.of(running)] == (
