@@ -47,6 +47,7 @@ def metadata(schema: str = "celery") -> MetaData:
     _topology(tables)
     _messages(tables)
     _consumers(tables)
+    _results(tables)
     return tables
 
 
@@ -135,6 +136,7 @@ def _messages(tables: MetaData) -> None:
         PrimaryKeyConstraint("id", name="message_pkey"),
         UniqueConstraint("uuid", "queue_id", name="message_uuid_key"),
         Index("message_expiry_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+        Index("message_task_idx", "task_id", postgresql_where=text("task_id IS NOT NULL")),
     )
     Table(
         "ready",
@@ -165,6 +167,7 @@ def _messages(tables: MetaData) -> None:
         Column("priority", SmallInteger, nullable=False),
         Column("deliveries", Integer, nullable=False),
         PrimaryKeyConstraint("due_at", "message_id", name="delayed_pkey"),
+        Index("delayed_message_idx", "message_id"),
     )
     Table(
         "dead_letter",
@@ -219,4 +222,94 @@ def _consumers(tables: MetaData) -> None:
         Column("exclusive", Boolean, nullable=False),
         PrimaryKeyConstraint("consumer_id", "tag", name="consumer_queue_pkey"),
         Index("consumer_queue_queue_idx", "queue_id"),
+    )
+
+
+def _results(tables: MetaData) -> None:
+    Table(
+        "result",
+        tables,
+        Column("task_id", Text, nullable=False),
+        Column("state", Text, nullable=False),
+        *_encoded("what Celery keeps of the task: status, result, traceback, children"),
+        Column("error", Text, comment="exception and its message in short, for people"),
+        Column("name", Text),
+        Column("queue", Text),
+        Column("worker", Text),
+        Column("retries", Integer),
+        Column("root_id", Text),
+        Column("parent_id", Text),
+        Column("group_id", Text),
+        Column(
+            "created_at",
+            DateTime(timezone=True),
+            comment="when the message of the task was stored; NULL from another broker",
+        ),
+        Column(
+            "started_at",
+            DateTime(timezone=True),
+            comment="when its code began; NULL if nobody told, see task_track_started",
+        ),
+        Column("finished_at", DateTime(timezone=True)),
+        Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+        Column("expires_at", DateTime(timezone=True)),
+        PrimaryKeyConstraint("task_id", name="result_pkey"),
+        Index("result_created_idx", "created_at"),
+        Index("result_expiry_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+    Table(
+        "group_result",
+        tables,
+        Column("group_id", Text, nullable=False),
+        *_encoded(),
+        Column("expires_at", DateTime(timezone=True)),
+        PrimaryKeyConstraint("group_id", name="group_result_pkey"),
+        Index("group_result_expiry_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+    Table(
+        "chord",
+        tables,
+        Column("group_id", Text, nullable=False),
+        Column(
+            "size", Integer, comment="how many parts the header has; NULL until the last one is being sent"
+        ),
+        Column(
+            "added",
+            Integer,
+            nullable=False,
+            server_default=text("0"),
+            comment="how many parts joined while the header ran",
+        ),
+        Column("returned", Integer, nullable=False, server_default=text("0")),
+        Column("callback", LargeBinary, comment="the body, kept while the size is unknown"),
+        Column(
+            "dispatched_at",
+            DateTime(timezone=True),
+            comment="when the body was sent: parts that return later change nothing",
+        ),
+        Column("expires_at", DateTime(timezone=True)),
+        PrimaryKeyConstraint("group_id", name="chord_pkey"),
+        Index("chord_expiry_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+    Table(
+        "chord_part",
+        tables,
+        Column("group_id", Text, nullable=False),
+        Column("position", Integer, nullable=False),
+        Column("task_id", Text, nullable=False),
+        Column("state", Text, nullable=False),
+        *_encoded(),
+        Column(
+            "returned_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")
+        ),
+        PrimaryKeyConstraint("group_id", "position", "task_id", name="chord_part_pkey"),
+    )
+
+
+def _encoded(comment: str | None = None) -> tuple[Column[Any], ...]:
+    """What a serializer made, and how to read it."""
+    return (
+        Column("content_type", Text, nullable=False),
+        Column("content_encoding", Text, nullable=False),
+        Column("meta", LargeBinary, nullable=False, comment=comment),
     )

@@ -24,7 +24,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "values": ("errors", "options", "url", "dsn", "cadence"),
     "sql": ("sql", "sql.broadcast", "sql.consumers", "sql.messages", "sql.topology", "sql.wakeup"),
     "refusals": ("rights", "refusals"),
-    "schema": ("tables", "schema", "migrations", "migrations.env", "migrations.versions.v1_1_messages"),
+    "schema": (
+        "tables",
+        "schema",
+        "migrations",
+        "migrations.env",
+        "migrations.versions.v1_1_messages",
+        "migrations.versions.v1_2_results",
+    ),
     "connection": ("wire", "connection"),
     "verbs": (
         "arrivals",
@@ -57,7 +64,12 @@ KNOWS = {
     "amqp": {"channel"},
     "celery": set[str](),
     "sqlalchemy": {"tables", "schema", "dsn"},
-    "alembic": {"schema", "migrations.env", "migrations.versions.v1_1_messages"},
+    "alembic": {
+        "schema",
+        "migrations.env",
+        "migrations.versions.v1_1_messages",
+        "migrations.versions.v1_2_results",
+    },
     "psycopg": {"wire", "connection", "dsn", "refusals", "rights"},
     "click": {"cli"},
 }
@@ -162,7 +174,12 @@ def test_library_is_known_to_its_adapters_alone(library: str) -> None:
 @pytest.mark.parametrize("library", sorted(LAZY))
 def test_heavy_library_is_imported_when_it_is_needed(library: str) -> None:
     """`import celery_postgres.transport` loads neither SQLAlchemy nor alembic."""
-    only_for_migrations = {"tables", "migrations.env", "migrations.versions.v1_1_messages"}
+    only_for_migrations = {
+        "tables",
+        "migrations.env",
+        "migrations.versions.v1_1_messages",
+        "migrations.versions.v1_2_results",
+    }
     at_once = {line.module for line in IMPORTS if line.library == library and not line.inside_a_function}
     assert at_once <= only_for_migrations
     assert not [
