@@ -14,8 +14,9 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
 from .batch import PublishBatch
-from .delivery import TOKEN, Message, PublishToken, outgoing
+from .delivery import ENQUEUED_AT, TOKEN, Message, PublishToken, outgoing
 from .errors import AccessRefused, ChannelError, NoRoute
+from .outbox import outbox
 from .qos import UNLIMITED, QoS
 from .subscription import Source, Subscription
 from .topology import check_name, check_not_reserved
@@ -175,7 +176,7 @@ class Channel(StdChannel):
         if properties is None:
             properties = {}
         token = properties.setdefault(TOKEN, PublishToken())
-        kept = {key: value for key, value in properties.items() if key != TOKEN}
+        kept = {key: value for key, value in properties.items() if key not in (TOKEN, ENQUEUED_AT)}
         kept.setdefault("priority", priority or 0)
         return {
             "body": body,
@@ -199,6 +200,10 @@ class Channel(StdChannel):
         """Store the message in every queue it is routed to; committed when this returns."""
         connection = self.connection
         out, token = outgoing(message, exchange or "", routing_key or "", connection.options)
+        box = outbox()
+        if box is not None and box.takes(connection.place):
+            box.put(out, token, connection.commands)
+            return
         routed = connection.commands.publish(out, timeout)
         token.settled = True
         if mandatory and not routed.queues:

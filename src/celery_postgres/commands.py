@@ -78,14 +78,15 @@ class Commands:
         self._after([(outgoing, routed)], rung)
         return routed
 
-    def publish_all(self, batch: Sequence[Outgoing]) -> list[Routed]:
-        """The same for many, all or none of them."""
+    def publish_all(self, batch: Sequence[Outgoing], first: Sequence[Call] = ()) -> list[Rows]:
+        """The same for many, all or none of them, behind the calls `first`, whose answers are returned."""
         for exchange in {outgoing.exchange for outgoing in batch} - {""}:
             self.topology.require_exchange(exchange)
-        results = self.run(*(outgoing.call(self._server.durable) for outgoing in batch))
+        results = self.run(*first, *(outgoing.call(self._server.durable) for outgoing in batch))
+        answers, results = results[: len(first)], results[len(first) :]
         routed = [read_routed(outgoing, rows) for outgoing, rows in zip(batch, results, strict=True)]
         self._after(list(zip(batch, routed, strict=True)), set())
-        return routed
+        return answers
 
     def _after(self, published: Iterable[tuple[Outgoing, Routed]], rung: set[int]) -> None:
         wake: set[int] = set()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from . import schema
 from .errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from .refusals import not_connected, one_line, translate
 from .sql import Statement
@@ -128,6 +129,35 @@ class Database:
         except BaseException:
             connection.close()
             raise
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Equal for two that lead to the same tables as the same role."""
+        known = self.dsn.conninfo
+        names = ("service", "host", "hostaddr", "port", "dbname", "user")
+        return (self.options.schema, *(known.get(name) for name in names))
+
+    def open_set_up(self) -> tuple[Session, Server]:
+        """As `open`, over the schema that this release wants: made or upgraded, if that is allowed.
+
+        Raises SchemaError besides, where it is not.
+        """
+        session, server = self.open()
+        try:
+            state = schema.verdict(server.schema_version)
+        except SchemaError:
+            session.close()
+            raise
+        if state == "fit":
+            return session, server
+        session.close()
+        if not self.options.auto_migrate:
+            raise SchemaError(
+                f"schema {self.options.schema} is {state} and auto_migrate is off: run "
+                "`celery-postgres migrate`"
+            )
+        schema.upgrade(self.dsn, self.options.schema)
+        return self.open()
 
     def _greet(self, connection: psycopg.Connection) -> tuple[Session, Server]:
         options = self.options

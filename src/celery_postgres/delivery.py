@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 #: one call and makes anew for the next. It is never stored and never delivered.
 TOKEN = "celery-postgres.publish"  # noqa: S105
 
+#: A property of every delivered message: when it was stored, in microseconds since 2000. A worker's process
+#: finds it in `task.request.properties`, so that the result can tell how long the task has waited.
+ENQUEUED_AT = "celery-postgres.enqueued_at"
+
 
 class PublishToken:
     """Tells the retry of a publish, whose outcome is unknown, from a deliberate repeat."""
@@ -46,6 +50,8 @@ class Message(KombuMessage):
 
     def __init__(self, channel: Any, tag: int, claimed: Claimed, consumer_tag: str | None) -> None:
         properties = read_json(claimed.properties)
+        if claimed.enqueued_at is not None:
+            properties[ENQUEUED_AT] = claimed.enqueued_at
         super().__init__(
             body=claimed.body,
             delivery_tag=tag,

@@ -104,7 +104,8 @@ def read_routed(outgoing: Outgoing, rows: Rows) -> Routed:
 class Claimed:
     """A message held by this consumer: its key, its delivery number and its content.
 
-    `logged` tells an entry of the broadcast log, which is read and not claimed, from a row.
+    `logged` tells an entry of the broadcast log, which is read and not claimed, from a row. `enqueued_at` is
+    in microseconds since the year 2000, by the server's clock; None for an entry of the log.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Claimed:
         "content_encoding",
         "content_type",
         "deliveries",
+        "enqueued_at",
         "exchange",
         "expired",
         "headers",
@@ -130,12 +132,14 @@ class Claimed:
         if logged:
             self.message_id, self.queue_id = rows.integer(row, 1), rows.integer(row, 2)
             self.priority, self.deliveries, self.expired = 0, 1, False
+            self.enqueued_at = None
             content = 3
         else:
             self.message_id, self.queue_id = rows.integer(row, 0), rows.integer(row, 1)
             self.priority, self.deliveries = rows.integer(row, 2), rows.integer(row, 3)
             self.expired = raw(row, 4) == b"\x01"
-            content = 5
+            self.enqueued_at = rows.number(row, 5)
+            content = 6
         self.exchange = text(row, content) or ""
         self.routing_key = text(row, content + 1) or ""
         self.content_type = text(row, content + 2)

@@ -243,7 +243,7 @@ def _results(tables: MetaData) -> None:
         Column(
             "created_at",
             DateTime(timezone=True),
-            comment="when the message of the task was stored; NULL from another broker",
+            comment="when the task's message was stored; NULL from another broker",
         ),
         Column(
             "started_at",

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport import base
 
 from . import dsn as dsn_module
-from . import schema, worker
+from . import worker
 from .channel import Channel as _Channel
 from .commands import Commands
 from .connection import DRIVER_VERSION, Database, Server
-from .errors import ChannelError, ConfigurationError, DatabaseUnavailable, SchemaError
+from .errors import ChannelError, ConfigurationError, DatabaseUnavailable
 from .intake import Intake
 from .maintenance import Maintenance
 from .options import Options
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from .dsn import Dsn
     from .topology import Topology
-    from .wire import Session
 
 _log = logging.getLogger(__name__)
 
@@ -103,29 +102,15 @@ class Transport(base.Transport):
         # kombu's is never absent, so it cannot be told from a wish: ours, where it is given, wins.
         patience = None if "connect_timeout" in given else self.client.connect_timeout
         self._database = Database(target, self.options, connect_timeout=patience)
-        session, server = self._open()
+        session, server = self._database.open_set_up()
         self._server = server
         self._commands = Commands(session, server, self._bell, self.options)
         return self
 
-    def _open(self) -> tuple[Session, Server]:
-        assert self._database is not None
-        session, server = self._database.open()
-        try:
-            state = schema.verdict(server.schema_version)
-        except SchemaError:
-            session.close()
-            raise
-        if state == "fit":
-            return session, server
-        session.close()
-        if not self.options.auto_migrate:
-            raise SchemaError(
-                f"schema {self.options.schema} is {state} and auto_migrate is off: run "
-                "`celery-postgres migrate`"
-            )
-        schema.upgrade(self._database.dsn, self.options.schema)
-        return self._database.open()
+    @property
+    def place(self) -> tuple[object, ...] | None:
+        """See `Database.place`."""
+        return None if self._database is None else self._database.place
 
     @property
     def commands(self) -> Commands:

@@ -8,18 +8,29 @@ other. Where that fails (a pooler, a lost session, `notify=false`) the poll find
 from __future__ import annotations
 
 import hashlib
+import zlib
 from typing import TYPE_CHECKING
 
-from .sql import Statement, wakeup
+from .sql import Statement, results, wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
+    from .results import Encoded
     from .wire import Call
 
+#: What may stand in a notification.
+JSON = "application/json"
 
-def _digest(schema: str) -> bytes:
-    return hashlib.blake2b(schema.encode(), digest_size=8, person=b"celery-postgres"[:16]).digest()
+
+#: Results are told apart by so many channels: a process hears of its own, and of every n-th of the others.
+BUCKETS = 32
+#: NOTIFY takes less than 8,000 bytes.
+_LARGEST_PAYLOAD = 7900
+
+
+def _digest(schema: str, purpose: bytes = b"celery-postgres") -> bytes:
+    return hashlib.blake2b(schema.encode(), digest_size=8, person=purpose).digest()
 
 
 class Bell:
@@ -49,3 +60,65 @@ class Bell:
 
     def try_sweeper(self, *, pooled: bool) -> Call:
         return (wakeup.TRY_SWEEPER_ONCE if pooled else wakeup.TRY_SWEEPER), (self.lock_class,)
+
+
+class ResultBell:
+    """The calls that tell of results and listen for them, for one schema.
+
+    A payload is the length of the task id, a comma, the id, and behind it the result where that is short JSON
+    text: who waits for it then need not ask.
+    """
+
+    def __init__(self, schema: str) -> None:
+        digest = _digest(schema, b"celery-results")
+        self._lock_class = int.from_bytes(digest[:4], "big", signed=True)
+        self._channels = [f"celery_{digest.hex()}_{bucket}" for bucket in range(BUCKETS)]
+        self._listen = [Statement(f"listen_{b}", f"LISTEN {name}") for b, name in enumerate(self._channels)]
+        self._unlisten = [
+            Statement(f"unlisten_{b}", f"UNLISTEN {name}") for b, name in enumerate(self._channels)
+        ]
+
+    @staticmethod
+    def bucket(task_id: str) -> int:
+        return zlib.crc32(task_id.encode(errors="replace")) % BUCKETS
+
+    def ring(self, task_id: str, encoded: Encoded) -> Call:
+        """Tell who waits; belongs in a transaction of its own, after the commit of the result."""
+        bucket = self.bucket(task_id)
+        return results.WAKE_IF_WAITED, (
+            self._channels[bucket],
+            _payload(task_id, encoded),
+            self._lock_class,
+            bucket,
+        )
+
+    def begin(self, buckets: Collection[int]) -> list[Call]:
+        """Listen, and be seen to wait; read the results after this has been committed."""
+        return [
+            *((self._listen[bucket], ()) for bucket in buckets),
+            (results.BEGIN_TO_WAIT, (self._lock_class, list(buckets))),
+        ]
+
+    def end(self, buckets: Collection[int]) -> list[Call]:
+        return [
+            (results.WAIT_NO_MORE, (self._lock_class, list(buckets))),
+            *((self._unlisten[bucket], ()) for bucket in buckets),
+        ]
+
+
+def _payload(task_id: str, encoded: Encoded) -> str:
+    head = f"{len(task_id)},{task_id}"
+    if encoded.content_type == JSON and len(encoded.payload) + 4 * len(head) < _LARGEST_PAYLOAD:
+        try:
+            return head + encoded.payload.decode()
+        except UnicodeDecodeError:  # compressed
+            return head
+    return head if 4 * len(head) < _LARGEST_PAYLOAD else ""
+
+
+def read_payload(payload: bytes) -> tuple[str, bytes] | None:
+    """Task id and result, which is empty where it has to be read; None for what is no payload of ours."""
+    length, comma, rest = payload.decode(errors="replace").partition(",")
+    if not comma or not length.isdigit():
+        return None
+    return rest[: int(length)], rest[int(length) :].encode()

@@ -55,11 +55,18 @@ def encode(value: object) -> bytes | None:
     if isinstance(value, bool):
         return b"t" if value else b"f"
     if isinstance(value, list):
-        quoted = (f'"{v}"' if isinstance(v, str) else str(v) for v in value)
-        return ("{" + ",".join(quoted) + "}").encode()
+        return _encode_text("{" + ",".join(map(_element, value)) + "}")
     if isinstance(value, (int, float, UUID)):
         return str(value).encode()
     raise TypeError(f"no PostgreSQL form for {type(value).__name__}")
+
+
+def _element(value: object) -> str:
+    """One element of an array's text form."""
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value)
 
 
 def _encode_text(text: str) -> bytes:

@@ -22,7 +22,16 @@ ROOT = Path(celery_postgres.__file__).parent
 #: From the bottom to the top. A module imports from its own layer and from those below, never from above.
 LAYERS: dict[str, tuple[str, ...]] = {
     "values": ("errors", "options", "url", "dsn", "cadence"),
-    "sql": ("sql", "sql.broadcast", "sql.consumers", "sql.messages", "sql.topology", "sql.wakeup"),
+    "sql": (
+        "sql",
+        "sql.broadcast",
+        "sql.chords",
+        "sql.consumers",
+        "sql.messages",
+        "sql.results",
+        "sql.topology",
+        "sql.wakeup",
+    ),
     "refusals": ("rights", "refusals"),
     "schema": (
         "tables",
@@ -36,22 +45,37 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "verbs": (
         "arrivals",
         "broadcast",
+        "chords",
         "claims",
         "commands",
+        "crowd",
         "dead_letter",
         "idleness",
         "intake",
+        "listener",
         "liveness",
         "maintenance",
         "messages",
+        "outbox",
         "pacer",
+        "results",
         "settlements",
         "subscription",
         "topology",
         "turn",
         "wakeup",
     ),
-    "adapters": ("batch", "channel", "delivery", "qos", "register", "transport", "worker"),
+    "adapters": (
+        "backend",
+        "batch",
+        "channel",
+        "delivery",
+        "qos",
+        "register",
+        "result_consumer",
+        "transport",
+        "worker",
+    ),
     "command line": ("cli",),
 }
 
@@ -60,9 +84,9 @@ BESIDE = {"": {"errors", "register"}, "embedded": {"errors", "dsn", "options"}}
 
 #: Which modules may import a library; `embedded` is a program of its own.
 KNOWS = {
-    "kombu": {"register", "transport", "channel", "delivery", "batch"},
+    "kombu": {"register", "transport", "channel", "delivery", "batch", "backend"},
     "amqp": {"channel"},
-    "celery": set[str](),
+    "celery": {"backend", "result_consumer"},
     "sqlalchemy": {"tables", "schema", "dsn"},
     "alembic": {
         "schema",

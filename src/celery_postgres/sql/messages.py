@@ -122,7 +122,7 @@ CLAIM = Statement(
     INSERT INTO {s}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
     SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
 )
-SELECT p.message_id, p.queue_id, p.priority, p.deliveries + 1, m.expires_at <= now(),
+SELECT p.message_id, p.queue_id, p.priority, p.deliveries + 1, m.expires_at <= now(), m.enqueued_at,
        m.exchange, m.routing_key, m.content_type, m.content_encoding, m.headers, m.properties, m.body
   FROM picked p JOIN {s}.message m ON m.id = p.message_id""",
 )
@@ -269,7 +269,7 @@ CLAIM_EXCESS = Statement(
     INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
     SELECT $1::uuid, message_id, queue_id, priority, deliveries FROM picked
 )
-SELECT p.message_id, p.queue_id, p.priority, p.deliveries, true, {_CONTENT}
+SELECT p.message_id, p.queue_id, p.priority, p.deliveries, true, m.enqueued_at, {_CONTENT}
   FROM picked p JOIN {{s}}.message m ON m.id = p.message_id""",
 )
 
@@ -287,6 +287,6 @@ CLAIM_EXPIRED = Statement(
     INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
     SELECT $1::uuid, message_id, queue_id, priority, deliveries FROM picked
 )
-SELECT p.message_id, p.queue_id, p.priority, p.deliveries, true, {_CONTENT}
+SELECT p.message_id, p.queue_id, p.priority, p.deliveries, true, m.enqueued_at, {_CONTENT}
   FROM picked p JOIN {{s}}.message m ON m.id = p.message_id""",
 )

@@ -34,7 +34,7 @@ CREATE INDEX result_created_idx ON {s}.result (created_at);
 CREATE INDEX result_expiry_idx ON {s}.result (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON COLUMN {s}.result.meta IS 'what Celery keeps of the task: status, result, traceback, children';
 COMMENT ON COLUMN {s}.result.error IS 'exception and its message in short, for people';
-COMMENT ON COLUMN {s}.result.created_at IS 'when the message of the task was stored; NULL from another broker';
+COMMENT ON COLUMN {s}.result.created_at IS 'when the task''s message was stored; NULL from another broker';
 COMMENT ON COLUMN {s}.result.started_at IS 'when its code began; NULL if nobody told, see task_track_started';
 
 CREATE TABLE {s}.group_result (
