@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .crowd import Crowd
@@ -21,7 +22,7 @@ from .sql import results as sql
 from .wakeup import JSON, ResultBell, read_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from .connection import Database
     from .wire import Batch, Session
@@ -99,19 +100,11 @@ class Listener:
             except DatabaseUnavailable:  # found out by whoever leads
                 return
 
-    def wait(
-        self,
-        done: Callable[[], bool],
-        woken: threading.Event,
-        timeout: float | None = None,
-        *,
-        lingering: bool = False,
-    ) -> bool:
-        """Block until `done()`; False when that took longer than `timeout` seconds.
+    @contextmanager
+    def waiting(self, *, lingering: bool = False) -> Iterator[None]:
+        """Around `ask` and every `wait` for it: as long as anybody is inside, we go on to be told.
 
-        `on_result` sets `woken` of those whom it concerns. A lost session is opened again, for as long as it
-        takes; ConfigurationError and DatabaseRejected are raised. `lingering` is for who comes back at once,
-        and so goes on to be told while anything is awaited.
+        `lingering` is for who comes back at once: then that holds while anything is awaited.
         """
         self.check_process()
         with self._lock:
@@ -119,21 +112,29 @@ class Listener:
                 self._failure = None
             self._waiting += 1
         try:
-            self._crowd.wait(
-                lambda: done() or self._failure is not None,
-                woken,
-                take_in=self._take_in,
-                pause=self._sleep,
-                timeout=timeout,
-            )
-            if self._failure is not None and not done():
-                raise self._failure
-            return done()
+            yield
         finally:
             with self._lock:
                 self._waiting -= 1
                 if not self._waiting and not (lingering and self._awaited):
                     self._let_go()
+
+    def wait(self, done: Callable[[], bool], woken: threading.Event, timeout: float | None = None) -> bool:
+        """Block until `done()`; False when that took longer than `timeout` seconds.
+
+        `on_result` sets `woken` of those whom it concerns. A lost session is opened again, for as long as it
+        takes; ConfigurationError and DatabaseRejected are raised.
+        """
+        self._crowd.wait(
+            lambda: done() or self._failure is not None,
+            woken,
+            take_in=self._take_in,
+            pause=self._sleep,
+            timeout=timeout,
+        )
+        if self._failure is not None and not done():
+            raise self._failure
+        return done()
 
     def close(self) -> None:
         """End the session; the next who waits opens another."""

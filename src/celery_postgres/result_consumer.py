@@ -65,8 +65,8 @@ class ResultConsumer(BaseResultConsumer):
             time.sleep(timeout or 0)
             return
         before = self._heard
-        with self._woken_by(None) as woken:
-            self._listener.wait(lambda: self._heard != before, woken, timeout, lingering=True)
+        with self._listener.waiting(lingering=True), self._woken_by(None) as woken:
+            self._listener.wait(lambda: self._heard != before, woken, timeout)
 
     def _wait_for_pending(
         self,
@@ -92,7 +92,8 @@ class ResultConsumer(BaseResultConsumer):
     ) -> Iterator[None]:
         deadline = None if timeout is None else time.monotonic() + timeout
         # A lone result wakes only those who wait for it; a set wakes its waiter with each member.
-        with self._woken_by(result.id if isinstance(result, AsyncResult) else None) as woken:
+        own = result.id if isinstance(result, AsyncResult) else None
+        with self._listener.waiting(), self._woken_by(own) as woken:
             self.on_wait_for_pending(result)
             while not result.on_ready.ready:
                 left = None if deadline is None else deadline - time.monotonic()

@@ -1,0 +1,1 @@
+"""The result backend: states, waiting, groups and chords."""

@@ -1,0 +1,150 @@
+"""Each part of a chord counts once, and one process sends the body: the verbs, without a worker."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from celery import states
+from celery.app.task import Context
+from celery.result import AsyncResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+BODY = "tests.results.sums.total"
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def part(app: Celery, group_id: str, index: int, task_id: str | None = None) -> Context:
+    body = dict(app.signature(BODY, task_id=f"body of {group_id}"))
+    return Context(
+        id=task_id or f"{group_id}.{index}", group=group_id, group_index=index, chord=body, task="t.part",
+        delivery_info={"routing_key": "celery"},
+    )  # fmt: skip
+
+
+def bodies(url: str) -> int:
+    ((count,),) = rows(url, "SELECT count(*) FROM celery.message WHERE task_id LIKE 'body of %'")
+    return int(count)
+
+
+def declare_queue(app: Celery) -> None:
+    app.send_task("any", ignore_result=True)
+
+
+def test_exactly_one_process_sends_the_body(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """Many parts return at once, each of them twice."""
+    declare_queue(app)
+    backends = [new_app(database_url).backend for _ in range(8)]
+    for number in range(10):
+        group_id = f"g{number}"
+        app.backend.set_chord_size(group_id, 16)
+        returning = [(index, backends[index % 8]) for index in range(16)] * 2
+        with ThreadPoolExecutor(16) as pool:
+            done = [
+                pool.submit(backend.mark_as_done, f"{group_id}.{i}", i, part(app, group_id, i))
+                for i, backend in returning
+            ]
+            for future in done:
+                future.result(30)
+    assert bodies(database_url) == 10
+
+
+def test_size_that_arrives_after_the_parts(app: Celery, database_url: str) -> None:
+    declare_queue(app)
+    for index in range(3):
+        app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
+    assert bodies(database_url) == 0
+    app.backend.set_chord_size("g", 3)
+    assert bodies(database_url) == 1
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    assert bodies(database_url) == 1
+
+
+def test_last_part_and_body_are_stored_together_or_not_at_all(
+    app: Celery, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies between the two leaves neither: the task runs again and sends the body."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 2)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: Any) -> bool:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.backend, "_dispatch", die)
+        with pytest.raises(Died):
+            app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
+    assert AsyncResult("g.1", app=app).state == states.PENDING
+    assert bodies(database_url) == 0
+    app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
+    assert AsyncResult("g.1", app=app).get(timeout=1) == 1
+    assert bodies(database_url) == 1
+
+
+def test_body_that_is_refused_leaves_nothing_half_done(app: Celery, database_url: str) -> None:
+    """The server refuses the message of the body: the last part is not stored either."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE celery.message ADD CHECK (task_id NOT LIKE 'body of %') NOT VALID")
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    # Nobody can ever send it, so the chord has failed, as it would on any broker.
+    assert AsyncResult("body of g", app=app).state == states.FAILURE
+    assert bodies(database_url) == 0
+
+
+def test_two_who_find_it_complete_send_one_body(app: Celery, database_url: str) -> None:
+    """Both copies of a redelivered last part prepare the body; the second is told and stops."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 1)
+    both = threading.Barrier(2)
+    original = app.backend._dispatch
+
+    def meet(*arguments: Any) -> None:
+        both.wait(20)
+        original(*arguments)
+
+    app.backend._dispatch = meet
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(app.backend.mark_as_done, "g.0", 0, part(app, "g", 0)) for _ in range(2)]:
+            future.result(30)
+    assert bodies(database_url) == 1
+    assert AsyncResult("g.0", app=app).get(timeout=1) == 0
+
+
+def test_parts_of_one_id_at_two_places_count_twice(app: Celery, database_url: str) -> None:
+    """A signature that was frozen and stands in the header twice."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 2)
+    for index in (0, 1):
+        app.backend.mark_as_done("same", index, part(app, "g", index, "same"))
+    assert bodies(database_url) == 1
+
+
+def test_body_for_another_broker_goes_there(
+    new_app: Callable[..., Celery], database_url: str, module_database_url: str
+) -> None:
+    """Results in one database, messages in another: published first, then marked as sent."""
+    app = new_app(module_database_url, backend=database_url)
+    app.backend.set_chord_size("g", 1)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    assert bodies(module_database_url) == 1
+    assert bodies(database_url) == 0
+    assert rows(database_url, "SELECT dispatched_at IS NOT NULL FROM celery.chord") == [(True,)]

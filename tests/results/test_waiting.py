@@ -1,0 +1,368 @@
+"""Who waits is told: at once, whatever happens to the hints, to the session or to the server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from celery import states
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, GroupResult
+from celery.utils import uuid
+
+from celery_postgres.errors import ConfigurationError
+from tests.fixtures.waiting import eventually
+
+from . import sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+    from celery_postgres.embedded import EmbeddedPostgres
+
+
+class Getter(threading.Thread):
+    """Waits for one result in a thread of its own."""
+
+    def __init__(self, app: Celery, task_id: str, **options: Any) -> None:
+        super().__init__(daemon=True)
+        self.result = AsyncResult(task_id, app=app)
+        self.options = {"timeout": 60, **options}
+        self.value: Any = None
+        self.seconds = 0.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.value = self.result.get(**self.options)
+        except Exception as exc:  # noqa: BLE001
+            self.value = exc
+        self.ended = time.monotonic()
+
+    def outcome(self) -> Any:
+        self.join(60)
+        assert not self.is_alive()
+        return self.value
+
+
+def waits(url: str, number: int = 1) -> Callable[[], bool]:
+    """Whether so many sessions hold the lock of a bucket of results."""
+
+    def look() -> bool:
+        with psycopg.connect(url) as connection:
+            rows = connection.execute(
+                "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchone()
+        return rows is not None and rows[0] >= number
+
+    return look
+
+
+def store_elsewhere(new_app: Callable[..., Celery], url: str, task_id: str, value: Any) -> None:
+    new_app(url).backend.store_result(task_id, value, states.SUCCESS)
+
+
+def test_result_that_is_there_already(app: Celery) -> None:
+    app.backend.store_result("a", 1, states.SUCCESS)
+    assert AsyncResult("a", app=app).get(timeout=5) == 1
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.3])
+def test_waiting_caller_is_told_at_once(
+    app: Celery, new_app: Callable[..., Celery], database_url: str, after_s: float
+) -> None:
+    """Within a fraction of the polls' interval, so it was the notification, also after a while."""
+    getter = Getter(app, "a")
+    eventually(waits(database_url))
+    getter.join(after_s)
+    begin = time.monotonic()
+    store_elsewhere(new_app, database_url, "a", {"x": 1})
+    assert getter.outcome() == {"x": 1}
+    assert getter.ended - begin < 2.0
+
+
+@pytest.mark.parametrize("size", [7_000, 9_000, 3_000_000])
+def test_result_larger_than_a_notification(
+    app: Celery, new_app: Callable[..., Celery], database_url: str, size: int
+) -> None:
+    getter = Getter(app, "a")
+    eventually(waits(database_url))
+    begin = time.monotonic()
+    store_elsewhere(new_app, database_url, "a", "x" * size)
+    assert len(getter.outcome()) == size
+    assert getter.ended - begin < 4.0
+
+
+def test_timeout_is_kept(app: Celery) -> None:
+    begin = time.monotonic()
+    with pytest.raises(CeleryTimeoutError):
+        AsyncResult("never", app=app).get(timeout=0.3)
+    assert 0.25 < time.monotonic() - begin < 2.0
+
+
+def test_on_message_hears_of_every_state(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    heard: list[Any] = []
+    getter = Getter(app, "a", on_message=lambda meta: heard.append(meta["status"]))
+    eventually(waits(database_url))
+    worker = new_app(database_url).backend
+    for step in range(3):
+        worker.store_result("a", {"step": step}, "PROGRESS")
+    worker.store_result("a", 1, states.SUCCESS)
+    assert getter.outcome() == 1
+    assert heard.count("PROGRESS") == 3
+    assert heard[-1] == states.SUCCESS
+
+
+def test_join_of_a_group_in_its_order(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    group = GroupResult(uuid(), [AsyncResult(str(n), app=app) for n in range(50)], app=app)
+    collected: list[Any] = []
+    getter = threading.Thread(target=lambda: collected.extend(group.get(timeout=30)), daemon=True)
+    getter.start()
+    eventually(waits(database_url))
+    worker = new_app(database_url).backend
+    for number in reversed(range(50)):
+        worker.store_result(str(number), number * 10, states.SUCCESS)
+    getter.join(30)
+    assert collected == [number * 10 for number in range(50)]
+
+
+def test_iter_native_yields_as_they_come(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    group = GroupResult(uuid(), [AsyncResult(str(n), app=app) for n in range(3)], app=app)
+    worker = new_app(database_url).backend
+    begin = time.monotonic()
+    worker.store_result("1", "first", states.SUCCESS)
+    found = group.iter_native(timeout=20)
+    assert next(found)[0] == "1"
+    worker.store_result("2", "second", states.SUCCESS)
+    assert next(found)[0] == "2"
+    worker.store_result("0", "third", states.SUCCESS)
+    assert [(task_id, meta["result"]) for task_id, meta in found] == [("0", "third")]
+    assert time.monotonic() - begin < 4.0
+
+
+def test_then_is_called_while_anybody_waits(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    called: list[Any] = []
+    watched = AsyncResult("watched", app=app)
+    watched.then(lambda result: called.append(result.get()))
+    getter = Getter(app, "awaited")
+    eventually(waits(database_url))
+    store_elsewhere(new_app, database_url, "watched", 7)
+    eventually(lambda: called == [7])
+    store_elsewhere(new_app, database_url, "awaited", 1)
+    assert getter.outcome() == 1
+
+
+def test_callback_may_wait_for_another_result(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    called: list[Any] = []
+    first = AsyncResult("first", app=app)
+    first.then(lambda _: called.append(AsyncResult("second", app=app).get(timeout=20)))
+    getter = Getter(app, "third")
+    eventually(waits(database_url))
+    worker = new_app(database_url).backend
+    worker.store_result("first", 1, states.SUCCESS)
+    worker.store_result("second", 2, states.SUCCESS)
+    eventually(lambda: called == [2])
+    worker.store_result("third", 3, states.SUCCESS)
+    assert getter.outcome() == 3
+
+
+def test_two_wait_for_the_same(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    getters = [Getter(app, "a") for _ in range(5)]
+    eventually(waits(database_url))
+    store_elsewhere(new_app, database_url, "a", 1)
+    assert [getter.outcome() for getter in getters] == [1] * 5
+
+
+def test_nobody_who_does_not_wait_is_told(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """`delay()` opens no session for results, takes no lock, and what is stored notifies nobody."""
+    sent = [app.send_task("any") for _ in range(3)]
+    assert app.backend.result_consumer._listener._session is None
+    assert app.backend._results._session is None
+    worker = new_app(database_url).backend
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for channel in worker._results._bell._channels:
+            connection.execute(f"LISTEN {channel}".encode())
+        for result in sent:
+            worker.store_result(result.id, 1, states.SUCCESS)
+        worker._results.read(["a"])  # answered behind what told, or told not
+        assert list(connection.notifies(timeout=0)) == []
+
+
+def test_nothing_is_left_when_the_last_has_been_served(app: Celery, database_url: str) -> None:
+    app.backend.store_result("a", 1, states.SUCCESS)
+    AsyncResult("a", app=app).get(timeout=5)
+    with pytest.raises(CeleryTimeoutError):
+        AsyncResult("b", app=app).get(timeout=0.05)
+    eventually(lambda: not waits(database_url)())
+
+
+def test_without_notifications_the_poll_finds_it(new_app: Callable[..., Celery], database_url: str) -> None:
+    quiet = {"notify": False, "poll_interval": 0.2, "max_poll_interval": 0.2}
+    app = new_app(database_url, result_backend_transport_options=quiet)
+    getter = Getter(app, "a")
+    eventually(lambda: app.backend.result_consumer._listener._session is not None)
+    store_elsewhere(new_app, database_url, "a", 1)
+    assert getter.outcome() == 1
+
+
+def test_lost_notification_costs_a_poll(new_app: Callable[..., Celery], database_url: str) -> None:
+    app = new_app(database_url, result_backend_transport_options={"max_poll_interval": 1.0})
+    getter = Getter(app, "a")
+    eventually(waits(database_url))
+    app.backend._results.read(["set up"])
+    with psycopg.connect(database_url, autocommit=True) as connection:  # as the backend, but telling nobody
+        connection.execute(
+            "INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta)"
+            """ VALUES ('a', 'SUCCESS', 'application/json', 'utf-8',
+                        '{"status": "SUCCESS", "result": 1, "task_id": "a"}'::bytea)"""
+        )
+    assert getter.outcome() == 1
+
+
+def test_session_that_is_terminated(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    getters = [Getter(app, name) for name in ("a", "b")]
+    eventually(waits(database_url))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    store_elsewhere(new_app, database_url, "a", 1)
+    eventually(waits(database_url))
+    store_elsewhere(new_app, database_url, "b", 2)
+    assert [getter.outcome() for getter in getters] == [1, 2]
+
+
+def test_waiting_callers_survive_a_restart_of_the_server(
+    embedded_server: EmbeddedPostgres, new_app: Callable[..., Celery]
+) -> None:
+    app = new_app(embedded_server.url)
+    getters = [Getter(app, str(number)) for number in range(4)]
+    eventually(waits(embedded_server.url))
+    embedded_server.restart()
+    worker = new_app(embedded_server.url).backend
+    for number in range(4):
+        worker.store_result(str(number), number, states.SUCCESS)
+    assert [getter.outcome() for getter in getters] == [0, 1, 2, 3]
+
+
+def test_storing_survives_a_lost_session(app: Celery, database_url: str) -> None:
+    app.backend.store_result("a", 1, states.SUCCESS)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    app.backend.store_result("b", 2, states.SUCCESS)
+    assert AsyncResult("b", app=app).get(timeout=5) == 2
+
+
+def test_missing_right_is_told_to_who_waits(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    app.backend.store_result("a", 1, states.SUCCESS)
+    role = f"reader_{uuid()[:8]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
+        try:
+            connection.execute(f"GRANT USAGE ON SCHEMA celery TO {role}".encode())
+            connection.execute(f"GRANT SELECT ON celery.schema_version TO {role}".encode())
+            address = database_url.rpartition("@")[2]
+            other = new_app(f"postgresql://{role}:x@{address}")
+            with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
+                AsyncResult("a", app=other).get(timeout=5)
+            with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
+                other.backend.store_result("a", 1, states.SUCCESS)
+            other.backend.result_consumer.stop()
+            other.backend._results.close()
+        finally:
+            connection.execute(f"DROP OWNED BY {role}".encode())
+            connection.execute(f"DROP ROLE {role}".encode())
+
+
+def wait_in_child(url: str, names: list[str], answers: Any) -> None:
+    app = sums.make_app(url)
+    answers.put([AsyncResult(name, app=app).get(timeout=60) for name in names])
+
+
+def test_fifty_waiting_processes(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    """Each has one session for waiting, and one for what else it reads."""
+    app.backend.store_result("set up", 1, states.SUCCESS)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [
+        context.Process(target=wait_in_child, args=(database_url, [str(n), "all"], answers))
+        for n in range(50)
+    ]
+    for child in children:
+        child.start()
+    eventually(waits(database_url, 50), 60)
+    for number in range(50):
+        app.backend.store_result(str(number), number, states.SUCCESS)
+    app.backend.store_result("all", "all", states.SUCCESS)
+    received = sorted(answers.get(timeout=60)[0] for _ in children)
+    for child in children:
+        child.join(20)
+    assert received == list(range(50))
+
+
+def test_thousand_waiting_threads_on_one_session(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    worker = new_app(database_url).backend
+    worker.store_result("set up", 1, states.SUCCESS)
+    with ThreadPoolExecutor(1000) as pool:
+        waiting = [
+            pool.submit(lambda name=str(n): AsyncResult(name, app=app).get(timeout=100)) for n in range(1000)
+        ]
+        eventually(lambda: app.backend.result_consumer._listener._waiting == 1000, 60)
+        with psycopg.connect(database_url) as connection:
+            sessions = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'celery-postgres'"
+            ).fetchone()
+        assert sessions is not None
+        assert sessions[0] == 2  # one waits for a thousand threads, one stores
+        for number in range(1000):
+            worker.store_result(str(number), number, states.SUCCESS)
+        assert [future.result(100) for future in waiting] == list(range(1000))
+
+
+def test_forked_child_waits_for_itself(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """Neither disturbs the other's session."""
+    getter = Getter(app, "parent's")
+    eventually(waits(database_url))
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def child() -> None:
+        answers.put(AsyncResult("child's", app=app).get(timeout=30))
+
+    process = context.Process(target=child)
+    process.start()
+    eventually(waits(database_url, 2))
+    store_elsewhere(new_app, database_url, "child's", "c")
+    assert answers.get(timeout=30) == "c"
+    process.join(20)
+    store_elsewhere(new_app, database_url, "parent's", "p")
+    assert getter.outcome() == "p"
