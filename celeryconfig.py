@@ -15,7 +15,8 @@ if not broker_url:
     )
 broker_connection_retry_on_startup = True
 
-# Results are rows that the tasks write; only who calls get() needs a backend.
+# The application's results are rows that its tasks write; only who calls get() needs a backend, such as the
+# same URL.
 result_backend = os.environ.get("RESULT_BACKEND")
 
 task_serializer = "json"
