@@ -123,13 +123,14 @@ class Intake:
         queue_id = subscription.queue.id
         with self._lock:
             last = self._roster.remove(subscription)
-            self._settle_under_way()
-            undelivered = self._arrivals.withdraw(subscription)
+            try:
+                self._settle_under_way()
+            finally:  # also when a signal handler came in the middle of something
+                self.release(self._arrivals.withdraw(subscription))
             calls: list[Call] = [(consumer_sql.UNSUBSCRIBE, (self.incarnation.id, subscription.name))]
             if last:
                 calls += self._idleness.ending([queue_id])
             self._run(*calls)
-            self.release(undelivered)
 
     def forget_queue(self, queue_id: int) -> None:
         """The queue is gone: so is its place in the log."""

@@ -38,6 +38,10 @@ _log = logging.getLogger(__name__)
 #: A callback that took longer has probably run a task (solo pool): look after the session before the next.
 _LONG_CALLBACK = 0.005
 
+#: The event loop's longest sleep, in seconds. A signal does not end Python's wait for a socket, so a worker
+#: that is told to stop notices it with the next timer, and Celery's own are seconds apart.
+_LONGEST_SLEEP = 0.5
+
 
 class Transport(base.Transport):
     """One connection of kombu's; it is its own connection object, as in kombu's virtual transports."""
@@ -288,7 +292,8 @@ class Transport(base.Transport):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.01, self._intake.seconds_to_poll()), self._on_timer)
+        pause = min(max(0.01, self._intake.seconds_to_poll()), _LONGEST_SLEEP)
+        self._timer = self._loop.call_later(pause, self._on_timer)
 
     def _on_timer(self) -> None:
         if self._intake is None or self.closing:

@@ -7,6 +7,11 @@ although the answer to a claim has not been read yet.
 
 Thread-safety: every method takes the session's lock, `wait` only between its waits. So one thread may
 send while another waits.
+
+Signals: a handler may run in the middle of anything, and Celery's talk to the broker (a cold shutdown cancels
+the consumers) or raise (a soft time limit). While the session is in the middle of a message, a handler that
+wants to use it gets DatabaseUnavailable; an exception that comes from outside ends the session, because then
+nobody knows which answers are still to come.
 """
 
 from __future__ import annotations
@@ -146,6 +151,8 @@ class Session:
         self._texts: dict[Statement, bytes] = {}
         self._under_way: deque[Batch] = deque()
         self._waiting = 0
+        self._talking = False
+        """Whether some caller is in the middle of a message; under the lock it can only be our own thread."""
         self._at_socket = threading.Lock()
         self.unsent = False
         """Whether the kernel has not taken everything yet: `flush` when the socket can be written."""
@@ -164,8 +171,11 @@ class Session:
 
     def alive(self) -> bool:
         """Whether the session can still be used, as far as the socket tells; no round trip."""
-        if self.broken is not None:
+        if self.broken is not None:  # not under the lock, which a child may have inherited locked
             return False
+        with self.lock:
+            if self._talking:
+                return False
         try:
             # The server's farewell comes first, then the end: each pump takes one of them.
             while not self._under_way and _wait_for(self.fileno(), writing=False, timeout=0):
@@ -193,18 +203,14 @@ class Session:
         """
         # Before anything is sent: a value that has no form must not leave half a batch behind.
         encoded = [(statement, [encode(v) for v in values], _formats(values)) for statement, values in calls]
-        with self.lock:
-            self._check()
+        with self._talk():
             batch = Batch(on_done)
-            try:
-                for statement, params, formats in encoded:
-                    self._send_call(batch, statement, params, formats)
-                self._pgconn.pipeline_sync()
-                self._under_way.append(batch)
-                self.unsent = self._pgconn.flush() != 0
-            except OperationalError as exc:
-                raise self._break(exc) from exc
-            return batch
+            for statement, params, formats in encoded:
+                self._send_call(batch, statement, params, formats)
+            self._pgconn.pipeline_sync()
+            self._under_way.append(batch)
+            self.unsent = self._pgconn.flush() != 0
+        return batch
 
     def _send_call(
         self, batch: Batch, statement: Statement, params: list[bytes | None], formats: list[pq.Format]
@@ -231,13 +237,9 @@ class Session:
 
     def flush(self) -> bool:
         """Hand over what the kernel would not take before; True when nothing is left."""
-        with self.lock:
-            self._check()
-            try:
-                self.unsent = self._pgconn.flush() != 0
-            except OperationalError as exc:
-                raise self._break(exc) from exc
-            return not self.unsent
+        with self._talk():
+            self.unsent = self._pgconn.flush() != 0
+        return not self.unsent
 
     # -- receiving -----------------------------------------------------------------------------------
 
@@ -246,18 +248,18 @@ class Session:
 
         Raises DatabaseUnavailable when the session is gone; the batches under way have failed by then.
         """
+        finished: list[Batch] = []
+        lost: OperationalError | None = None
         with self.lock:
-            self._check()
-            finished: list[Batch] = []
-            lost: OperationalError | None = None
-            try:
-                self._pgconn.consume_input()
-                self._collect(finished)
-                while notification := self._pgconn.notifies():
-                    self.notifications.append(notification.extra)
-            except OperationalError as exc:
-                lost = exc
-            _finish(finished)
+            with self._talk():
+                try:
+                    self._pgconn.consume_input()
+                    self._collect(finished)
+                    while notification := self._pgconn.notifies():
+                        self.notifications.append(notification.extra)
+                except OperationalError as exc:
+                    lost = exc
+            self._finish(finished)
             if lost is not None:
                 raise self._break(lost) from lost
             for batch in finished:
@@ -354,6 +356,37 @@ class Session:
         if self.broken is not None:
             raise DatabaseUnavailable(str(self.broken)) from self.broken
 
+    @contextmanager
+    def _talk(self) -> Iterator[None]:
+        """Around everything that sends or takes in: nobody else, not even a signal handler of this thread."""
+        with self.lock:
+            self._check()
+            if self._talking:
+                raise DatabaseUnavailable(
+                    "a signal handler interrupted the session in the middle of a message: use it when the "
+                    "handler has returned"
+                )
+            try:
+                self._talking = True
+                yield
+            except OperationalError as exc:
+                raise self._break(exc) from exc
+            except BaseException:
+                self._end("the session was interrupted in the middle of a message")
+                raise
+            finally:
+                self._talking = False
+
+    def _finish(self, batches: Iterable[Batch]) -> None:
+        """Tell whoever waits for them. What is interrupted here was taken in and is not known to anybody."""
+        try:
+            for batch in batches:
+                if batch.on_done is not None:
+                    batch.on_done(batch)
+        except BaseException:
+            self._end("the session was interrupted while its answers were read")
+            raise
+
     def _break(self, exc: Exception) -> DatabaseUnavailable:
         """Give the session up; every batch under way has failed with an unknown outcome."""
         return self._end(str(exc).strip() or "the connection to PostgreSQL was lost")
@@ -366,7 +399,9 @@ class Session:
         self._connection.close()
         for batch in lost:
             batch.error, batch.done = error, True
-        _finish(lost)
+        for batch in lost:
+            if batch.on_done is not None:
+                batch.on_done(batch)
         return error
 
     def give_up(self, reason: str) -> None:
@@ -387,12 +422,6 @@ class Session:
         """Forget a session that was inherited through fork: not a byte may go to the parent's server."""
         self.broken = DatabaseUnavailable("the session belongs to the parent process")
         self._under_way.clear()
-
-
-def _finish(batches: Iterable[Batch]) -> None:
-    for batch in batches:
-        if batch.on_done is not None:
-            batch.on_done(batch)
 
 
 def _wait_for(descriptor: int, *, writing: bool, timeout: float) -> bool:
