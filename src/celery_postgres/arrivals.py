@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Arrivals:
-    """Messages in the order of their arrival, each for one subscription.
+    """Messages in the order of their arrival, each for one subscription; entries of the broadcast log first.
+
+    A task must not overtake a command that was sent before it, such as the one that revokes it, and both may
+    come in one batch: there the log is read behind the claim, so it shows what was sent before.
 
     Entries of the broadcast log for a queue that nobody consumes at present wait apart: for a `basic_get`, or
     for the next consumer. Not safe between threads: the caller holds the session's lock.
@@ -19,26 +22,28 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._line: deque[tuple[Subscription, Claimed]] = deque()
+        self._log: deque[tuple[Subscription, Claimed]] = deque()
         self._apart: dict[int, deque[Claimed]] = {}
 
     def __len__(self) -> int:
         """How many wait for a callback."""
-        return len(self._line)
+        return len(self._line) + len(self._log)
 
     def put(self, owner: Subscription, claimed: Claimed) -> None:
         owner.source.arrived += 1
-        self._line.append((owner, claimed))
+        (self._log if claimed.logged else self._line).append((owner, claimed))
 
     def put_back(self, owner: Subscription, claimed: Claimed) -> None:
         """To the head of the line."""
         owner.source.arrived += 1
-        self._line.appendleft((owner, claimed))
+        (self._log if claimed.logged else self._line).appendleft((owner, claimed))
 
     def take(self) -> tuple[Subscription, Claimed] | None:
         """The next one and whom it is for."""
-        if not self._line:
+        line = self._log or self._line
+        if not line:
             return None
-        owner, claimed = self._line.popleft()
+        owner, claimed = line.popleft()
         owner.source.arrived -= 1
         return owner, claimed
 
@@ -47,17 +52,19 @@ class Arrivals:
         apart = self._apart.get(queue_id)
         if apart:
             return apart.popleft()
-        for position, (owner, claimed) in enumerate(self._line):
-            if claimed.logged and claimed.queue_id == queue_id:
+        for position, (owner, claimed) in enumerate(self._log):
+            if claimed.queue_id == queue_id:
                 owner.source.arrived -= 1
-                del self._line[position]
+                del self._log[position]
                 return claimed
         return None
 
     def withdraw(self, owner: Subscription) -> list[Claimed]:
         """Everything of one subscription, in its order."""
-        mine = [claimed for other, claimed in self._line if other is owner]
+        line = [*self._log, *self._line]
+        mine = [claimed for other, claimed in line if other is owner]
         self._line = deque(entry for entry in self._line if entry[0] is not owner)
+        self._log = deque(entry for entry in self._log if entry[0] is not owner)
         owner.source.arrived -= len(mine)
         return mine
 

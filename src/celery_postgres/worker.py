@@ -5,20 +5,27 @@ Nothing here imports the worker: a process that is none has not loaded these mod
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .delivery import read_json
 from .sql import messages as sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .wire import Rows
 
 DRIVER_TYPE = "postgresql"
 
 #: `inspect scheduled` names at most so many of the tasks that the database holds.
 HELD_AT_MOST = 1000
+
+#: Of longer bodies it names the arguments as their sender wrote them out, cut off.
+HELD_BODY_AT_MOST = 8192
+
+#: In Celery's answer this is the timer's priority, which is the same for all tasks.
+TIMER_PRIORITY = 6
 
 
 def adapt(*, gossip: bool) -> None:
@@ -59,26 +66,46 @@ def _held(transport: Any) -> list[dict[str, Any]]:
     """What the worker's queues hold for later, in the form of Celery's own answer."""
     if not transport.usable:
         return []
-    rows = transport.commands.run((sql.HELD, (transport.intake.queue_ids, HELD_AT_MOST)))[0]
+    call = sql.HELD, (transport.intake.queue_ids, HELD_AT_MOST, HELD_BODY_AT_MOST)
+    rows = transport.commands.run(call)[0]
     return [_entry(rows, row) for row in range(rows.count)]
 
 
-def _entry(rows: Any, row: int) -> dict[str, Any]:
-    headers = json.loads(rows.raw(row, 3))
-    name = rows.text(row, 1)
+def _entry(rows: Rows, row: int) -> dict[str, Any]:
+    headers = read_json(rows.raw(row, 2) or b"{}")
+    properties = read_json(rows.raw(row, 3) or b"{}")
+    name = rows.text(row, 0)
+    args, kwargs = _arguments(rows.raw(row, 7), headers)
     return {
         "eta": headers.get("eta"),
-        "priority": rows.integer(row, 6),
+        "priority": TIMER_PRIORITY,
         "request": {
-            "id": rows.text(row, 2),
+            "id": rows.text(row, 1),
             "name": name,
-            "args": headers.get("argsrepr"),
-            "kwargs": headers.get("kwargsrepr"),
+            "args": args,
+            "kwargs": kwargs,
             "type": name,
             "hostname": None,
             "time_start": None,
             "acknowledged": False,
-            "delivery_info": {"exchange": rows.text(row, 4), "routing_key": rows.text(row, 5)},
+            "delivery_info": {
+                "exchange": rows.text(row, 4) or "",
+                "routing_key": rows.text(row, 5) or "",
+                "priority": properties.get("priority"),
+                "redelivered": rows.flag(row, 6),
+            },
             "worker_pid": None,
         },
     }
+
+
+def _arguments(body: bytes | None, headers: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments themselves where they are short and plain JSON, else as the sender wrote them out."""
+    if body is not None:
+        try:
+            args, kwargs, _ = read_json(body)
+        except (TypeError, ValueError):  # compressed, or no task of Celery's
+            pass
+        else:
+            return args, kwargs
+    return headers.get("argsrepr"), headers.get("kwargsrepr")

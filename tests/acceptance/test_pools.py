@@ -244,6 +244,8 @@ class TestCommands:
         scheduled = pool.site.inspect(pool.worker).scheduled()[pool.worker.nodename]
         assert [task["request"]["id"] for task in scheduled] == [task_id]
         assert scheduled[0]["request"]["name"].endswith("record")
+        assert scheduled[0]["request"]["kwargs"] == {}
+        assert scheduled[0]["request"]["delivery_info"]["redelivered"] is False
         pool.site.record.wait_for_one(task_id)
 
     def test_revoked_task_does_not_run(self, pool):

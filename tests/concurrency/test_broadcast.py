@@ -81,6 +81,18 @@ def publish_by_hand(hand: Hand, text: str) -> None:
     hand.run(messages.PUBLISH, uuid.uuid4(), "news", "", 0, *content)
 
 
+def test_task_does_not_overtake_the_command_before_it(url, publisher) -> None:
+    """Both are found by one look; what was told to everybody before is heard first."""
+    with Connection(url, transport_options={"notify": False, "poll_interval": 0.05}) as connection:
+        reader = Reader(connection, "a")
+        work = Queue("work")(connection.channel())
+        work.declare()
+        with Consumer(work.channel, [work], no_ack=True, on_message=reader._heard_on("work")):
+            publisher.publish("revoke it", exchange=NEWS)
+            publisher.publish("task", routing_key="work")
+            assert reader.listen(2) == [("a", "revoke it"), ("work", "task")]
+
+
 def test_publisher_that_commits_late_is_not_missed(connection, publisher, new_hand) -> None:
     """It began first and commits last: the reader had gone past it, and hears it once."""
     reader = Reader(connection, "a")

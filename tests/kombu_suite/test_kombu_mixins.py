@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fixtures.broker import OTHER_URL, kind_of
+from tests.fixtures.sources import SourceUnavailableError
 
-from .sources import SourceUnavailableError, integration_mixins
+from .sources import integration_mixins
 
 MIXINS = (
     "BasicFunctionality",

@@ -92,7 +92,7 @@ CASES = [
     Case(consumers.SUBSCRIBE, (ME, "1.2", 1, False, False), 60),
     Case(topology.FIND_QUEUE, ("queue1",), 20),
     Case(topology.LOCK_QUEUE, (1,), 20),
-    Case(messages.HELD, ([1, 2], 100), 2000, rows=1000),
+    Case(messages.HELD, ([1, 2], 100, 8192), 2000, rows=1000),
     Case(topology.DELETE_QUEUE, (backlog.LOGGED, False, False), 60, "of the broadcast log"),
     Case(
         topology.DELETE_QUEUE,

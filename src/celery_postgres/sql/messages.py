@@ -205,10 +205,12 @@ NEXT_DUE = Statement(
 )
 
 # Index: delayed_pkey in its order. Locks: none.
-#: What is held for later in some queues, the next due first. 1 queue ids, 2 how many at most.
+#: What is held for later in some queues, the next due first. 1 queue ids, 2 how many at most, 3 up to which
+#: size in bytes a body of JSON is looked at.
 HELD = Statement(
     "held",
-    """SELECT d.due_at::text, m.task, m.task_id, m.headers, m.exchange, m.routing_key, d.priority
+    """SELECT m.task, m.task_id, m.headers, m.properties, m.exchange, m.routing_key, d.deliveries > 0,
+    CASE WHEN m.content_type = 'application/json' AND octet_length(m.body) <= $3::int THEN m.body END
   FROM {s}.delayed d JOIN {s}.message m ON m.id = d.message_id
  WHERE d.queue_id = ANY ($1::bigint[]) ORDER BY d.due_at, d.message_id LIMIT $2::int""",
 )
