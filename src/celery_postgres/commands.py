@@ -12,6 +12,7 @@ from .dead_letter import Burial
 from .errors import DatabaseRejected, NotFound
 from .messages import Outgoing, Routed, read_claimed, read_routed
 from .sql import messages as sql
+from .sql.flush import FLUSH
 from .topology import EVENT_QUEUE_PREFIX, Topology
 
 if TYPE_CHECKING:
@@ -68,12 +69,16 @@ class Commands:
         Raises NotFound (404) for an exchange that does not exist, DatabaseUnavailable when the outcome is
         unknown: publishing the same `Outgoing` again stores nothing twice.
         """
-        session = self.session
-        batch = session.send([outgoing.call(self._server.durable)])
-        rung: set[int] = set()
+        session, server = self.session, self._server
+        expected: list[int] = []
         if outgoing.due_at is None:
-            # The bell leaves in the same flush, in a transaction of its own.
-            rung = self._ring(self._routes.get((outgoing.exchange, outgoing.routing_key), ()))
+            expected = self._not_quiet(self._routes.get((outgoing.exchange, outgoing.routing_key), ()))
+        hurried = bool(expected) and outgoing.durable and server.can_flush
+        batch = session.send([outgoing.call("off" if hurried else server.durable)])
+        # The bell leaves in the same flush, in a transaction of its own.
+        rung = self._ring(expected)
+        if (hurried or outgoing.repeated) and server.can_flush:
+            session.wait(session.send([(FLUSH, (server.durable,))]), timeout or self._timeout)
         routed = read_routed(outgoing, session.wait(batch, timeout or self._timeout)[0])
         self._after([(outgoing, routed)], rung)
         return routed
@@ -132,12 +137,17 @@ class Commands:
             outgoing.routing_key,
         )
 
-    def _ring(self, queue_ids: Iterable[int]) -> set[int]:
-        """Ring for those queues of which it is not known that just now nobody waited; returns them."""
+    def _not_quiet(self, queue_ids: Iterable[int]) -> list[int]:
+        """Those queues of which it is not known that just now nobody waited."""
         now = time.monotonic()
-        ids = [id_ for id_ in queue_ids if self._quiet_until.get(id_, 0.0) <= now]
+        return [id_ for id_ in queue_ids if self._quiet_until.get(id_, 0.0) <= now]
+
+    def _ring(self, queue_ids: Iterable[int]) -> set[int]:
+        """Ring for those of these queues for which somebody may wait; returns them."""
+        ids = self._not_quiet(queue_ids)
         if ids and self._options.notify:
-            self.session.send([self._bell.ring(ids, pooled=self._server.pooled)], self._heard(ids, now))
+            heard = self._heard(ids, time.monotonic())
+            self.session.send([self._bell.ring(ids, pooled=self._server.pooled)], heard)
         return set(ids)
 
     def _heard(self, ids: list[int], sent_at: float) -> Callable[[Batch], None]:

@@ -55,6 +55,9 @@ _GREET = Statement(
     "greet",
     """SELECT current_setting('server_encoding'), pg_backend_pid(), current_user, current_database(),
        pg_is_in_recovery(), current_setting('synchronous_commit'),
+       coalesce(has_function_privilege(coalesce(
+           to_regprocedure('pg_catalog.pg_logical_emit_message(boolean,text,text,boolean)'),
+           to_regprocedure('pg_catalog.pg_logical_emit_message(boolean,text,text)')), 'EXECUTE'), false),
        CASE WHEN pg_backend_pid() = $1::int THEN (
     SELECT count(set_config(name, value, false)) FROM (VALUES
         ('search_path', 'pg_catalog', 0, false),
@@ -94,6 +97,8 @@ class Server:
     database: str
     durable: str
     """The value of synchronous_commit that a durable publish uses."""
+    can_flush: bool
+    """Whether the role may wait for the disk apart from what it writes, see `sql.flush`."""
     schema_version: str | None
     """None where the schema, or the table in it, does not exist."""
 
@@ -198,6 +203,7 @@ class Database:
             user=facts.text(0, 2) or "",
             database=facts.text(0, 3) or "",
             durable=default if default == "remote_apply" else "on",
+            can_flush=facts.flag(0, 6),
             schema_version=self._schema_version(session, checking),
         )
         if pooled:

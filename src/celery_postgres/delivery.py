@@ -32,16 +32,18 @@ ENQUEUED_AT = "celery-postgres.enqueued_at"
 class PublishToken:
     """Tells the retry of a publish, whose outcome is unknown, from a deliberate repeat."""
 
-    __slots__ = ("settled", "uuid")
+    __slots__ = ("attempts", "settled", "uuid")
 
     def __init__(self) -> None:
         self.uuid = time_ordered_uuid()
+        self.attempts = 0
         self.settled = False
 
     def current(self) -> Any:
         """The uuid to publish with: the same until one attempt is known to have succeeded."""
         if self.settled:
-            self.uuid, self.settled = time_ordered_uuid(), False
+            self.uuid, self.attempts, self.settled = time_ordered_uuid(), 0, False
+        self.attempts += 1
         return self.uuid
 
 
@@ -120,6 +122,7 @@ def outgoing(
         body=body,
         due_at=_due(headers) if options.hold_eta and task else None,
         durable=properties.get("delivery_mode") != 1,
+        repeated=token.attempts > 1,
     ), token
 
 

@@ -47,6 +47,8 @@ class Outgoing:
     body: bytes
     due_at: str | None
     durable: bool
+    repeated: bool = False
+    """Whether an attempt before this one may have stored it, and failed then."""
 
     def call(self, durable_commit: str) -> Call:
         """The statement that routes and stores it; `durable_commit` is the session's durable setting."""

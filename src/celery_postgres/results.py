@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from .crowd import Crowd
 from .errors import DatabaseUnavailable
 from .sql import results as sql
+from .sql.flush import FLUSH, HURRY
 from .wakeup import ResultBell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .connection import Database
+    from .connection import Database, Server
     from .wire import Batch, Call, Rows, Session
+
+    _Sent = tuple[Batch, threading.Event]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +33,8 @@ _EXPIRE_EVERY = 30.0
 _EXPIRE_SOON = 0.5
 
 _READ_AT_ONCE = 1000
+#: Seconds for which somebody is taken to wait for the next result, because somebody waited for one.
+_HURRY_FOR = 5.0
 
 
 @dataclass(frozen=True)
@@ -129,20 +134,39 @@ class Results:
         self._pid = os.getpid()
         self._opening = threading.Lock()
         self._crowd = Crowd()
-        self._session: Session | None = None
+        self._opened: tuple[Session, Server] | None = None
+        self._hurry_until = 0.0
+        self._in_doubt = False
         self._next_expiry = time.monotonic() + random.uniform(0, _EXPIRE_EVERY)  # noqa: S311
 
     def store(self, result: Result) -> None:
-        """Store one state, durable when this returns; a stored success stays."""
-        self.run(result.call(), behind=[self._wake(result)])
-        self._expire_behind()
+        """Store one state, durable when this returns; a stored success stays.
+
+        While results are waited for it is seen before it is on disk, see `sql.flush`.
+        """
+        session, server = self._open()
+        hurried = server.can_flush and time.monotonic() < self._hurry_until
+        # What an attempt has written that failed afterwards is found, and not written again.
+        flushed = hurried or self._in_doubt
+        self._in_doubt = hurried
+        stored = self._send(session, [(HURRY, ()), result.call()] if hurried else [result.call()])
+        self._wake(session, result)
+        if flushed:
+            self._wait(session, self._send(session, [(FLUSH, (server.durable,))]))
+        self._wait(session, stored)
+        self._in_doubt = False
+        self._expire_behind(session)
 
     def wake(self, result: Result) -> None:
         """Tell who waits that it is stored; for one that went with another session. Only a hint."""
-        self._open().send([self._wake(result)])
+        self._wake(self._open()[0], result)
 
-    def _wake(self, result: Result) -> Call:
-        return self._bell.ring(result.task_id, result.encoded)
+    def _wake(self, session: Session, result: Result) -> None:
+        session.send([self._bell.ring(result.task_id, result.encoded)], self._rung)
+
+    def _rung(self, batch: Batch) -> None:
+        if batch.results and batch.results[0].count:  # somebody waited, and may wait for the next one
+            self._hurry_until = time.monotonic() + _HURRY_FOR
 
     def read(self, task_ids: Sequence[str]) -> list[tuple[str, Encoded]]:
         """What is stored of these tasks; those without a state are absent."""
@@ -175,13 +199,11 @@ class Results:
             if max(counts) < EXPIRED_AT_ONCE:
                 return total
 
-    def _expire_behind(self) -> None:
+    def _expire_behind(self, session: Session) -> None:
         now = time.monotonic()
-        session = self._session
-        if now < self._next_expiry or session is None:
-            return
-        self._next_expiry = now + _EXPIRE_EVERY * random.uniform(0.8, 1.2)  # noqa: S311
-        session.send([(sql.EXPIRE, (EXPIRED_AT_ONCE,))], self._expired)
+        if now >= self._next_expiry:
+            self._next_expiry = now + _EXPIRE_EVERY * random.uniform(0.8, 1.2)  # noqa: S311
+            session.send([(sql.EXPIRE, (EXPIRED_AT_ONCE,))], self._expired)
 
     def _expired(self, batch: Batch) -> None:
         if batch.error is not None:
@@ -190,13 +212,17 @@ class Results:
         elif any(batch.results[0].integer(0, column) >= EXPIRED_AT_ONCE for column in range(3)):
             self._next_expiry = time.monotonic() + _EXPIRE_SOON
 
-    def run(self, *calls: Call, behind: Sequence[Call] = ()) -> list[Rows]:
-        """Run calls as one transaction and wait for them; what goes `behind` is a transaction of its own."""
-        session = self._open()
+    def run(self, *calls: Call) -> list[Rows]:
+        """Run calls as one transaction and wait for them."""
+        session = self._open()[0]
+        return self._wait(session, self._send(session, calls))
+
+    def _send(self, session: Session, calls: Sequence[Call]) -> _Sent:
         woken = threading.Event()
-        batch = session.send(calls, lambda _: woken.set())
-        if behind:
-            session.send(behind)
+        return session.send(calls, lambda _: woken.set()), woken
+
+    def _wait(self, session: Session, sent: _Sent) -> list[Rows]:
+        batch, woken = sent
         answered = self._crowd.wait(
             lambda: batch.done,
             woken,
@@ -210,20 +236,20 @@ class Results:
             raise batch.error
         return batch.results
 
-    def _open(self) -> Session:
+    def _open(self) -> tuple[Session, Server]:
         if self._pid != os.getpid():
             self._reset()
-        session = self._session
-        if session is not None and (session.busy or session.alive()):
-            return session
+        opened = self._opened
+        if opened is not None and (opened[0].busy or opened[0].alive()):
+            return opened
         with self._opening:
-            if self._session is session:
+            if self._opened is opened:
                 self._crowd = Crowd()
-                self._session = self._database.open_set_up()[0]
-            assert self._session is not None
-            return self._session
+                self._opened = self._database.open_set_up()
+            assert self._opened is not None
+            return self._opened
 
     def close(self) -> None:
         """End the session; the next use opens another."""
-        if self._pid == os.getpid() and self._session is not None:
-            self._session.close()
+        if self._pid == os.getpid() and self._opened is not None:
+            self._opened[0].close()

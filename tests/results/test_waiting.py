@@ -195,7 +195,7 @@ def test_nobody_who_does_not_wait_is_told(
     """`delay()` opens no session for results, takes no lock, and what is stored notifies nobody."""
     sent = [app.send_task("any") for _ in range(3)]
     assert app.backend.result_consumer._listener._session is None
-    assert app.backend._results._session is None
+    assert app.backend._results._opened is None
     worker = new_app(database_url).backend
     with psycopg.connect(database_url, autocommit=True) as connection:
         for channel in worker._results._bell._channels:

@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "sql.broadcast",
         "sql.chords",
         "sql.consumers",
+        "sql.flush",
         "sql.messages",
         "sql.results",
         "sql.topology",

@@ -16,7 +16,8 @@ ON CONFLICT (group_id) DO UPDATE SET group_id = c.group_id WHERE false""",
 )
 
 # The part that would complete the chord is not entered here: it goes in together with the body, so that there
-# is no moment in which all parts are in and nobody dispatches.
+# is no moment in which all parts are in and nobody dispatches. One that comes when the chord is over is
+# entered all the same: it may be the first of another run, whose size nobody has told yet.
 #: 1 group id, 2 position, 3 task id, 4 state, 5 content type, 6 content encoding, 7 meta.
 #: Row: `counted`, `repeated` (it was entered before), `last` (not entered) or `over` (dispatched before);
 #: whether the body should be kept, because nobody knows the size yet.
@@ -36,7 +37,8 @@ RETURN_PART = Statement(
 ), entered AS (
     INSERT INTO {s}.chord_part (group_id, position, task_id, state, content_type, content_encoding, meta)
     SELECT $1::text, $2::int, $3::text, $4::text, $5::text, $6::text, $7::bytea
-      FROM verdict WHERE word = 'counted'
+      FROM verdict WHERE word IN ('counted', 'over')
+    ON CONFLICT DO NOTHING
 ), counted AS (
     UPDATE {s}.chord SET returned = returned + 1
      WHERE group_id = $1::text AND (SELECT word FROM verdict) = 'counted'
@@ -89,7 +91,8 @@ SELECT 1 / (SELECT count(*) FROM mine)""",
 #: What DISPATCH ends with where it comes too late.
 TOO_LATE = "22012"
 
-# A chord that is applied again under the same id, as a frozen signature is, begins anew.
+# A chord that is applied again under the same id, as a frozen signature is, begins anew, with what has
+# returned since its body was sent.
 #: 1 group id, 2 size, 3 seconds to keep it or NULL. Row: whether all parts are in, the callback kept.
 SET_SIZE = Statement(
     "set_chord_size",
@@ -97,7 +100,8 @@ SET_SIZE = Statement(
 SELECT $1::text, $2::int, now() + $3::float8 * interval '1 s'
 ON CONFLICT (group_id) DO UPDATE SET size = excluded.size, expires_at = excluded.expires_at,
     added = CASE WHEN c.dispatched_at IS NULL THEN c.added ELSE 0 END,
-    returned = CASE WHEN c.dispatched_at IS NULL THEN c.returned ELSE 0 END,
+    returned = CASE WHEN c.dispatched_at IS NULL THEN c.returned
+               ELSE (SELECT count(*) FROM {s}.chord_part p WHERE p.group_id = c.group_id) END,
     dispatched_at = NULL
 RETURNING returned >= size + added, callback""",
 )
