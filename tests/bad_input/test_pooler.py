@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
+from collections import Counter
 
 import psycopg
 import pytest
@@ -12,6 +14,7 @@ from kombu import Connection
 from celery_postgres.errors import ConfigurationError
 from tests.fixtures.broker import Broker
 from tests.fixtures.record import Record
+from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import Site
 
 from .admin import connect, publish, refusal, take
@@ -96,19 +99,51 @@ def test_database_that_the_pooler_does_not_find(pooled_url):
     assert told.matches("correct the database, or create it: CREATE DATABASE")
 
 
-def test_worker(admin, pooled_url, tmp_path):
-    """A worker starts, runs tasks at the latency of the poll, and ends; it says once why it is slower."""
-    site = Site(
+@pytest.fixture
+def site(pooled_url, tmp_path):
+    made = Site(
         Broker(pooled_url), Record(tmp_path / "record"), {"broker_transport_options": {"poll_interval": 0.5}}
     )
-    try:
-        worker = site.worker()
-        for _ in range(3):
-            begin = time.monotonic()
-            site.record.wait_for_one(site.send("record"))
-            assert time.monotonic() - begin < 3
-        assert worker.stop() == 0
-        assert sum(SAID in line for line in worker.lines) == 1
-    finally:
-        site.close()
+    yield made
+    made.close()
+
+
+def test_worker(admin, site):
+    """A worker starts, runs tasks at the latency of the poll, and ends."""
+    worker = site.worker()
+    for _ in range(3):
+        begin = time.monotonic()
+        site.record.wait_for_one(site.send("record"))
+        assert time.monotonic() - begin < 3
+    assert worker.stop() == 0
     assert not any(admin.stored().values())
+
+
+def test_tasks_that_publish(admin, site):
+    """Retries, ETAs and tasks that send tasks work; each process says at most once that it is slow."""
+    worker = site.worker(concurrency=2)
+    retried, later = site.send("retry_twice", 0.5), site.send("record", countdown=1)
+    relayed = [site.send("relay", 2) for _ in range(4)]
+    site.record.wait_for_one(retried, "end", timeout_s=30)
+    site.record.wait_for([later, *relayed], timeout_s=30)
+    site.record.wait_until(lambda entries: len(entries) == 4 + 1 + 4 * 3, 30, "last relay")
+    assert worker.stop() == 0
+    said = Counter(line.partition("]")[0].rpartition(" ")[2] for line in worker.lines if SAID in line)
+    assert said["WARNING/MainProcess"] == 1
+    assert set(said.values()) == {1}
+    assert not any(admin.stored().values())
+
+
+@pytest.mark.long
+def test_killed_worker(site):
+    """What it held returns when it has not beaten for 30 s, and another worker runs it."""
+    late = {"task_acks_late": True, "task_reject_on_worker_lost": True}
+    victim = site.worker(worker_prefetch_multiplier=4, **late)
+    running = site.send("sleep_on", victim.nodename, 120)
+    site.record.wait_for_one(running)
+    ids = [running] + [site.send("sleep_on", victim.nodename, 120) for _ in range(3)]
+    eventually(lambda: site.broker.unacked() == 4)
+    site.worker(**late)
+    victim.send_signal_to_all(signal.SIGKILL)
+    site.record.wait_for(ids, "end", timeout_s=60)
+    assert all(count == 1 for count in site.record.counts("end").values())
