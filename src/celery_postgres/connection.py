@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from . import schema
 from .errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from .refusals import not_connected, one_line, translate
+from .rights import migrate_command
 from .sql import Statement
 from .wire import Session
 
@@ -154,7 +155,7 @@ class Database:
         if not self.options.auto_migrate:
             raise SchemaError(
                 f"schema {self.options.schema} is {state} and auto_migrate is off: run "
-                "`celery-postgres migrate`"
+                f"`{migrate_command(self.options.schema)}`"
             )
         schema.upgrade(self.dsn, self.options.schema)
         return self.open()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError, DatabaseUnavailable, Error, SchemaError
 from .refusals import not_connected, one_line, refused
-from .rights import grants, identifier
+from .rights import grants, identifier, migrate_command
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -139,8 +139,8 @@ def _refused(error: DBAPIError, dsn: Dsn, schema: str, role: str, database: str)
         return not_connected(cause, dsn)
     if state == "42501":
         remedy = (
-            "have its owner or a superuser run `celery-postgres migrate` or execute the output of "
-            f"`celery-postgres migrate --sql --role {role}`"
+            f"have its owner or a superuser run `{migrate_command(schema)}` or execute the output of "
+            f"`{migrate_command(schema, role=role)}`"
         )
         if (error.statement or "").startswith("CREATE SCHEMA"):
             grant = f"GRANT CREATE ON DATABASE {identifier(database)} TO {identifier(role)};"
