@@ -1,4 +1,4 @@
-"""Behind a pooler in transaction mode nothing is lost but speed, and the log says so."""
+"""Behind a pooler in transaction mode nothing is lost but speed, as the log says; in session mode nothing."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import pytest
 from kombu import Connection
 
 from celery_postgres.errors import ConfigurationError
+from celery_postgres.sql import Statement
 from tests.fixtures.broker import Broker
 from tests.fixtures.record import Record
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import Site
 
 from .admin import connect, publish, refusal, take
-from .pooler import transaction_pooler
+from .pooler import pooler
 
 SAID = "is behind a transaction pooler: no notifications are heard"
 
 
 @pytest.fixture
 def pooled_url(admin):
-    with transaction_pooler(admin.url) as url:
+    with pooler(admin.url) as url:
         yield url
 
 
@@ -147,3 +148,41 @@ def test_killed_worker(site):
     victim.send_signal_to_all(signal.SIGKILL)
     site.record.wait_for(ids, "end", timeout_s=60)
     assert all(count == 1 for count in site.record.counts("end").values())
+
+
+class TestSessionMode:
+    """A session for each connection, which `pooled=false` has to say."""
+
+    @pytest.fixture
+    def url(self, admin):
+        with pooler(admin.url, "session", size=30) as url:
+            yield f"{url}?pooled=false&poll_interval=600&max_poll_interval=600"
+
+    def test_settings_hold(self, url):
+        """Ours, as on a direct connection; the next client gets none of them."""
+        settings = Statement("settings", "SELECT current_setting('statement_timeout')")
+        with Connection(f"{url}&statement_timeout=7") as connection:
+            session = connection.default_channel.connection.commands.session
+            assert session.run((settings, ()))[0].text(0, 0) == "7s"
+        with psycopg.connect(url.partition("?")[0]) as client:
+            assert client.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+    def test_without_a_word_it_counts_as_transaction_mode(self, url, log):
+        """The settings could stay with somebody else, so none are made; the log names the option."""
+        publish(url.partition("?")[0])
+        assert "if the pooler keeps a session for each connection, set pooled=false" in log.getvalue()
+
+    def test_worker(self, url, tmp_path, log):
+        """It is woken, and when it is killed its messages return after the grace, without poll or beat."""
+        site = Site(Broker(url), Record(tmp_path / "record"), {"task_acks_late": True})
+        try:
+            victim, _ = site.worker(), site.worker()
+            begin = time.monotonic()
+            ids = [site.send("sleep_on", victim.nodename, 120) for _ in range(4)]
+            eventually(lambda: victim.nodename in {entry.hostname for entry in site.record.entries()})
+            assert time.monotonic() - begin < 5
+            victim.send_signal_to_all(signal.SIGKILL)
+            site.record.wait_for(ids, "end", timeout_s=15)
+            assert not any(SAID in line for line in victim.lines)
+        finally:
+            site.close()
