@@ -10,6 +10,7 @@ schema fits never needs them.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from .refusals import not_connected, one_line, refused
 from .rights import grants, identifier, migrate_command
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from alembic.config import Config
     from sqlalchemy import Connection
     from sqlalchemy.exc import DBAPIError
@@ -63,7 +66,7 @@ def upgrade(dsn: Dsn, schema: str) -> None:
     Raises ConfigurationError naming the missing right, SchemaError where it holds something else,
     DatabaseUnavailable.
     """
-    from alembic import command
+    command = _alembic_commands()
     from alembic.util import CommandError
     from sqlalchemy import create_engine, exc, pool, text
 
@@ -92,8 +95,7 @@ def script(schema: str, role: str | None = None) -> str:
 
     With a role, its end grants what the application needs at run time, and nothing more.
     """
-    from alembic import command
-
+    command = _alembic_commands()
     buffer = io.StringIO()
     config = _config(schema, None)
     config.output_buffer = buffer
@@ -102,6 +104,21 @@ def script(schema: str, role: str | None = None) -> str:
     if role is not None:
         body = body.replace("COMMIT;", "\n".join(grants(schema, role)) + "\n\nCOMMIT;")
     return body.strip() + "\n"
+
+
+def _alembic_commands() -> ModuleType:
+    """`alembic.command`, whose first import writes the names of its plugins into whatever log there is."""
+    log = logging.getLogger("alembic.runtime.plugins")
+    log.addFilter(_unheard)
+    try:
+        from alembic import command
+    finally:
+        log.removeFilter(_unheard)
+    return command
+
+
+def _unheard(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _config(schema: str, connection: Connection | None) -> Config:
