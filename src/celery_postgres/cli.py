@@ -13,6 +13,7 @@ from . import __version__, dsn, schema
 from .connection import Database
 from .errors import Error
 from .options import Options
+from .rights import migrate_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ def check(context: click.Context) -> None:
     found = server.schema_version or "none"
     click.echo(f"schema     {target.options.schema}, version {found}, this release wants {schema.VERSION}")
     if state != "fit":
-        click.echo(f"the schema is {state}: run `celery-postgres migrate`", err=True)
+        click.echo(f"the schema is {state}: run `{migrate_command(target.options.schema)}`", err=True)
         sys.exit(1)
     click.echo("ready")
 

@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from . import schema
 from .errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from .refusals import not_connected, one_line, translate
+from .rights import migrate_command
 from .sql import Statement
 from .wire import Session
 
@@ -50,7 +51,12 @@ _KEEPALIVE = {
 #
 # Through a transaction pooler nothing is set, because it would stay on a server session that the next client
 # gets. Nothing is prepared there either, so plans are made for the tables as they are.
-# 1 the process id that the client was told, 2 statement timeout ms, 3 lock timeout ms.
+#
+# A session pooler cannot be told from a transaction pooler: both tell a process id that is not the server's,
+# and who else may get a session shows only when somebody else gets it. So `pooled=false` is believed.
+#
+# 1 the process id that the client was told, NULL to set them whatever it was, 2 statement
+# timeout ms, 3 lock timeout ms.
 _GREET = Statement(
     "greet",
     """SELECT current_setting('server_encoding'), pg_backend_pid(), current_user, current_database(),
@@ -58,7 +64,7 @@ _GREET = Statement(
        coalesce(has_function_privilege(coalesce(
            to_regprocedure('pg_catalog.pg_logical_emit_message(boolean,text,text,boolean)'),
            to_regprocedure('pg_catalog.pg_logical_emit_message(boolean,text,text)')), 'EXECUTE'), false),
-       CASE WHEN pg_backend_pid() = $1::int THEN (
+       CASE WHEN pg_backend_pid() = coalesce($1::int, pg_backend_pid()) THEN (
     SELECT count(set_config(name, value, false)) FROM (VALUES
         ('search_path', 'pg_catalog', 0, false),
         ('statement_timeout', $2::text, 0, false),
@@ -159,7 +165,7 @@ class Database:
         if not self.options.auto_migrate:
             raise SchemaError(
                 f"schema {self.options.schema} is {state} and auto_migrate is off: run "
-                "`celery-postgres migrate`"
+                f"`{migrate_command(self.options.schema)}`"
             )
         schema.upgrade(self.dsn, self.options.schema)
         return self.open()
@@ -178,7 +184,7 @@ class Database:
             connection, options.schema, translate=partial(translate, schema=options.schema, role=role)
         )
         values = (
-            0 if options.pooled else told_pid,
+            {None: told_pid, True: 0, False: None}[options.pooled],
             str(round(options.statement_timeout * 1000)),
             str(round(options.lock_timeout * 1000)),
         )
@@ -227,7 +233,8 @@ class Database:
             _log.warning(
                 "%s is behind a transaction pooler: no notifications are heard and no session locks are "
                 "held, so latency is that of the poll (%g s) and a dead worker is noticed after 30 s. "
-                "Connect workers to PostgreSQL directly to have both.",
+                "Connect workers to PostgreSQL directly to have both, or, if the pooler keeps a session for "
+                "each connection, set pooled=false.",
                 where,
                 self.options.poll_interval,
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from .errors import ConfigurationError, DatabaseRejected, DatabaseUnavailable, Error, SchemaError
-from .rights import grants, identifier
+from .rights import grants, identifier, migrate_command
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -93,7 +93,7 @@ def refused(state: str, said: str, *, schema: str, role: str) -> Error:
         )
     if state.startswith(_NO_TABLE):
         return SchemaError(
-            f"{said}: run `celery-postgres migrate`; should it find nothing to do, the schema is damaged: "
+            f"{said}: run `{migrate_command(schema)}`; should it find nothing to do, the schema is damaged: "
             f"DROP SCHEMA {identifier(schema)} CASCADE first, which deletes all messages"
         )
     if state == "42501":

@@ -10,14 +10,17 @@ schema fits never needs them.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError, DatabaseUnavailable, Error, SchemaError
 from .refusals import not_connected, one_line, refused
-from .rights import grants, identifier
+from .rights import grants, identifier, migrate_command
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from alembic.config import Config
     from sqlalchemy import Connection
     from sqlalchemy.exc import DBAPIError
@@ -63,7 +66,7 @@ def upgrade(dsn: Dsn, schema: str) -> None:
     Raises ConfigurationError naming the missing right, SchemaError where it holds something else,
     DatabaseUnavailable.
     """
-    from alembic import command
+    command = _alembic_commands()
     from alembic.util import CommandError
     from sqlalchemy import create_engine, exc, pool, text
 
@@ -92,8 +95,7 @@ def script(schema: str, role: str | None = None) -> str:
 
     With a role, its end grants what the application needs at run time, and nothing more.
     """
-    from alembic import command
-
+    command = _alembic_commands()
     buffer = io.StringIO()
     config = _config(schema, None)
     config.output_buffer = buffer
@@ -102,6 +104,21 @@ def script(schema: str, role: str | None = None) -> str:
     if role is not None:
         body = body.replace("COMMIT;", "\n".join(grants(schema, role)) + "\n\nCOMMIT;")
     return body.strip() + "\n"
+
+
+def _alembic_commands() -> ModuleType:
+    """`alembic.command`, whose first import writes the names of its plugins into whatever log there is."""
+    log = logging.getLogger("alembic.runtime.plugins")
+    log.addFilter(_unheard)
+    try:
+        from alembic import command
+    finally:
+        log.removeFilter(_unheard)
+    return command
+
+
+def _unheard(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _config(schema: str, connection: Connection | None) -> Config:
@@ -139,8 +156,8 @@ def _refused(error: DBAPIError, dsn: Dsn, schema: str, role: str, database: str)
         return not_connected(cause, dsn)
     if state == "42501":
         remedy = (
-            "have its owner or a superuser run `celery-postgres migrate` or execute the output of "
-            f"`celery-postgres migrate --sql --role {role}`"
+            f"have its owner or a superuser run `{migrate_command(schema)}` or execute the output of "
+            f"`{migrate_command(schema, role=role)}`"
         )
         if (error.statement or "").startswith("CREATE SCHEMA"):
             grant = f"GRANT CREATE ON DATABASE {identifier(database)} TO {identifier(role)};"

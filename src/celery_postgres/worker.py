@@ -36,6 +36,7 @@ def adapt(*, gossip: bool) -> None:
     _allow("mingle", "Mingle", allowed=True)
     _allow("gossip", "Gossip", allowed=gossip)
     _extend_scheduled()
+    _acknowledge_before_solo_tasks()
 
 
 def _allow(module: str, step: str, *, allowed: bool) -> None:
@@ -43,6 +44,27 @@ def _allow(module: str, step: str, *, allowed: bool) -> None:
     names = getattr(getattr(loaded, step, None), "compatible_transports", None)
     if isinstance(names, set):
         (names.add if allowed else names.discard)(DRIVER_TYPE)
+
+
+def _acknowledge_before_solo_tasks() -> None:
+    """Celery leaves an early acknowledgement to the loop's next step, and a solo task runs inside the loop.
+
+    So it would come after the task, and a worker that is killed meanwhile would find the task again.
+    """
+    loaded = sys.modules.get("celery.worker.consumer.consumer")
+    consumer = getattr(loaded, "Consumer", None)
+    original = getattr(consumer, "call_soon_ack", None)
+    if consumer is None or original is None or getattr(original, "knows_solo", False):
+        return
+
+    def call_soon_ack(self: Any, settle: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        ours = getattr(getattr(self.connection, "transport", None), "driver_type", None) == DRIVER_TYPE
+        if ours and self.hub and type(self.pool).__module__ == "celery.concurrency.solo":
+            return settle(*arguments, **options)
+        return original(self, settle, *arguments, **options)
+
+    call_soon_ack.knows_solo = True  # type: ignore[attr-defined]
+    consumer.call_soon_ack = call_soon_ack
 
 
 def _extend_scheduled() -> None:

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.differs(redis="nobody takes them for an hour, the defau
 
 @pytest.mark.parametrize(
     ("pool", "settings"),
-    [("prefork", LATE), ("solo", LATE), ("threads", LATE), ("gevent", LATE), ("prefork", {})],
-    ids=["prefork", "solo", "threads", "gevent", "prefork, early acknowledgement"],
+    [("prefork", LATE), ("solo", LATE), ("threads", LATE), ("gevent", LATE), ("prefork", {}), ("solo", {})],
+    ids=["prefork", "solo", "threads", "gevent", "prefork, early", "solo, early"],
 )
 def test_killed_worker(site, pool, settings):
     """kill -9 of a worker and its pool: another worker runs all that it held, within ten seconds."""

@@ -39,3 +39,11 @@ def test_twenty_processes_start_at_once(site):
     assert site.broker.unacked() == 0
     for process in [*publishers, *workers]:
         assert "Traceback" not in "\n".join(process.lines), process.tail()
+
+
+def test_first_worker_says_what_it_did_and_no_more(site):
+    """It names the schema's upgrade in its log, and nothing of the tools that made it."""
+    worker = site.worker("-Q", "celery", pool="solo")
+    log = "\n".join(worker.lines)
+    assert "Running upgrade  -> 1.1" in log
+    assert "plugin" not in log

@@ -28,14 +28,14 @@ listen_addr = 127.0.0.1
 listen_port = {listen_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
-default_pool_size = 3
+pool_mode = {mode}
+default_pool_size = {size}
 """
 
 
 @contextmanager
-def transaction_pooler(server_url: str) -> Iterator[str]:
-    """The URL of the same database behind a pooler with three sessions; skips where there is none."""
+def pooler(server_url: str, mode: str = "transaction", size: int = 3) -> Iterator[str]:
+    """The URL of the same database behind a pooler with so many sessions; skips where there is none."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("not run: PgBouncer is not installed")
@@ -50,6 +50,8 @@ def transaction_pooler(server_url: str) -> Iterator[str]:
             user=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             listen_port=port,
+            mode=mode,
+            size=size,
         )
     )
     command = [program, str(settings)]

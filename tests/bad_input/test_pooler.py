@@ -1,28 +1,32 @@
-"""Behind a pooler in transaction mode nothing is lost but speed, and the log says so."""
+"""Behind a pooler in transaction mode nothing is lost but speed, as the log says; in session mode nothing."""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
+from collections import Counter
 
 import psycopg
 import pytest
 from kombu import Connection
 
 from celery_postgres.errors import ConfigurationError
+from celery_postgres.sql import Statement
 from tests.fixtures.broker import Broker
 from tests.fixtures.record import Record
+from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import Site
 
 from .admin import connect, publish, refusal, take
-from .pooler import transaction_pooler
+from .pooler import pooler
 
 SAID = "is behind a transaction pooler: no notifications are heard"
 
 
 @pytest.fixture
 def pooled_url(admin):
-    with transaction_pooler(admin.url) as url:
+    with pooler(admin.url) as url:
         yield url
 
 
@@ -96,19 +100,89 @@ def test_database_that_the_pooler_does_not_find(pooled_url):
     assert told.matches("correct the database, or create it: CREATE DATABASE")
 
 
-def test_worker(admin, pooled_url, tmp_path):
-    """A worker starts, runs tasks at the latency of the poll, and ends; it says once why it is slower."""
-    site = Site(
+@pytest.fixture
+def site(pooled_url, tmp_path):
+    made = Site(
         Broker(pooled_url), Record(tmp_path / "record"), {"broker_transport_options": {"poll_interval": 0.5}}
     )
-    try:
-        worker = site.worker()
-        for _ in range(3):
-            begin = time.monotonic()
-            site.record.wait_for_one(site.send("record"))
-            assert time.monotonic() - begin < 3
-        assert worker.stop() == 0
-        assert sum(SAID in line for line in worker.lines) == 1
-    finally:
-        site.close()
+    yield made
+    made.close()
+
+
+def test_worker(admin, site):
+    """A worker starts, runs tasks at the latency of the poll, and ends."""
+    worker = site.worker()
+    for _ in range(3):
+        begin = time.monotonic()
+        site.record.wait_for_one(site.send("record"))
+        assert time.monotonic() - begin < 3
+    assert worker.stop() == 0
     assert not any(admin.stored().values())
+
+
+def test_tasks_that_publish(admin, site):
+    """Retries, ETAs and tasks that send tasks work; each process says at most once that it is slow."""
+    worker = site.worker(concurrency=2)
+    retried, later = site.send("retry_twice", 0.5), site.send("record", countdown=1)
+    relayed = [site.send("relay", 2) for _ in range(4)]
+    site.record.wait_for_one(retried, "end", timeout_s=30)
+    site.record.wait_for([later, *relayed], timeout_s=30)
+    site.record.wait_until(lambda entries: len(entries) == 4 + 1 + 4 * 3, 30, "last relay")
+    assert worker.stop() == 0
+    said = Counter(line.partition("]")[0].rpartition(" ")[2] for line in worker.lines if SAID in line)
+    assert said["WARNING/MainProcess"] == 1
+    assert set(said.values()) == {1}
+    assert not any(admin.stored().values())
+
+
+@pytest.mark.long
+def test_killed_worker(site):
+    """What it held returns when it has not beaten for 30 s, and another worker runs it."""
+    late = {"task_acks_late": True, "task_reject_on_worker_lost": True}
+    victim = site.worker(worker_prefetch_multiplier=4, **late)
+    running = site.send("sleep_on", victim.nodename, 120)
+    site.record.wait_for_one(running)
+    ids = [running] + [site.send("sleep_on", victim.nodename, 120) for _ in range(3)]
+    eventually(lambda: site.broker.unacked() == 4)
+    site.worker(**late)
+    victim.send_signal_to_all(signal.SIGKILL)
+    site.record.wait_for(ids, "end", timeout_s=60)
+    assert all(count == 1 for count in site.record.counts("end").values())
+
+
+class TestSessionMode:
+    """A session for each connection, which `pooled=false` has to say."""
+
+    @pytest.fixture
+    def url(self, admin):
+        with pooler(admin.url, "session", size=30) as url:
+            yield f"{url}?pooled=false&poll_interval=600&max_poll_interval=600"
+
+    def test_settings_hold(self, url):
+        """Ours, as on a direct connection; the next client gets none of them."""
+        settings = Statement("settings", "SELECT current_setting('statement_timeout')")
+        with Connection(f"{url}&statement_timeout=7") as connection:
+            session = connection.default_channel.connection.commands.session
+            assert session.run((settings, ()))[0].text(0, 0) == "7s"
+        with psycopg.connect(url.partition("?")[0]) as client:
+            assert client.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+    def test_without_a_word_it_counts_as_transaction_mode(self, url, log):
+        """The settings could stay with somebody else, so none are made; the log names the option."""
+        publish(url.partition("?")[0])
+        assert "if the pooler keeps a session for each connection, set pooled=false" in log.getvalue()
+
+    def test_worker(self, url, tmp_path, log):
+        """It is woken, and when it is killed its messages return after the grace, without poll or beat."""
+        site = Site(Broker(url), Record(tmp_path / "record"), {"task_acks_late": True})
+        try:
+            victim, _ = site.worker(), site.worker()
+            begin = time.monotonic()
+            ids = [site.send("sleep_on", victim.nodename, 120) for _ in range(4)]
+            eventually(lambda: victim.nodename in {entry.hostname for entry in site.record.entries()})
+            assert time.monotonic() - begin < 5
+            victim.send_signal_to_all(signal.SIGKILL)
+            site.record.wait_for(ids, "end", timeout_s=15)
+            assert not any(SAID in line for line in victim.lines)
+        finally:
+            site.close()

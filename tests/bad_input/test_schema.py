@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
 
 import pytest
+from click.testing import CliRunner
 from kombu import Connection
 
 from celery_postgres import schema
+from celery_postgres.cli import main
 from celery_postgres.errors import SchemaError
 
 from .admin import connect, publish, refusal, take
@@ -122,6 +125,19 @@ def test_missing_schema_is_not_made_when_that_is_off(admin):
     assert admin.schemas() == set()
     publish(admin.url)
     assert take(admin.url, transport_options=NOT_ALLOWED) == 1
+
+
+def test_the_command_that_is_named_helps(admin):
+    """Also where the schema has a name of its own: what the error says, typed as it stands, makes it."""
+    options = {**NOT_ALLOWED, "schema": "jobs"}
+    with refusal(SchemaError) as told:
+        publish(admin.url, transport_options=options)
+    command = str(told).partition("run `")[2].rstrip("`")
+    assert command == "celery-postgres --schema jobs migrate"
+    result = CliRunner().invoke(main, shlex.split(command)[1:], env={"DATABASE_URL": admin.url})
+    assert result.exit_code == 0, result.output
+    publish(admin.url, transport_options=options)
+    assert take(admin.url, transport_options=options) == 1
 
 
 def test_older_schema_is_not_upgraded_when_that_is_off(admin):

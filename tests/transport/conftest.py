@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kombu import Connection, Producer, Queue
 
-from tests.fixtures.broker import Broker, broker, pytest_configure, pytest_itemcollected
+from tests.fixtures.broker import Broker, broker, fresh_broker, pytest_configure, pytest_itemcollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["broker", "pytest_configure", "pytest_itemcollected"]
+__all__ = ["broker", "fresh_broker", "pytest_configure", "pytest_itemcollected"]
 
 
 @pytest.fixture
