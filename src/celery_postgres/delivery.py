@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import reprlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .options import Options
+
+_log = logging.getLogger(__name__)
+
+#: The properties that AMQP knows, beside those that have columns of their own.
+AMQP = frozenset(
+    {
+        *("app_id", "cluster_id", "correlation_id", "delivery_mode", "expiration", "message_id"),
+        *("priority", "reply_to", "timestamp", "type", "user_id"),
+    }
+)
 
 #: Under this key a publish call's token travels in the property mapping, which kombu hands to every retry of
 #: one call and makes anew for the next. It is never stored and never delivered.
@@ -85,6 +96,28 @@ def write_json(value: object) -> str:
         return str(kombu_dumps(value))
 
 
+def _write_properties(properties: Mapping[str, Any]) -> str:
+    """As RabbitMQ's client does, leave behind what is no property of AMQP's if JSON has no form for it.
+
+    Celery's signals before a publish have such arguments, and their receivers pass them on.
+    """
+    try:
+        return write_json(properties)
+    except TypeError:
+        kept = {name: value for name, value in properties.items() if name in AMQP or _has_form(value)}
+        left = ", ".join(sorted(set(properties) - set(kept)))
+        _log.warning("a message was published without its property %s, which JSON cannot hold", left)
+        return write_json(kept)
+
+
+def _has_form(value: object) -> bool:
+    try:
+        write_json(value)
+    except TypeError:
+        return False
+    return True
+
+
 def outgoing(
     message: Mapping[str, Any], exchange: str, routing_key: str, options: Options
 ) -> tuple[Outgoing, PublishToken]:
@@ -118,7 +151,7 @@ def outgoing(
         content_type=readable(message["content-type"]),
         content_encoding=readable(message["content-encoding"]),
         headers=write_json(headers),
-        properties=write_json(properties),
+        properties=_write_properties(properties),
         body=body,
         due_at=_due(headers) if options.hold_eta and task else None,
         durable=properties.get("delivery_mode") != 1,

@@ -218,6 +218,22 @@ def test_any_text_in_a_property(channel, kind, property_):
     assert message.properties[property_] == TEXTS[kind]
 
 
+def test_unknown_property_that_json_cannot_hold(channel, caplog):
+    """Left behind, as by RabbitMQ's client, and said so; the others arrive."""
+    publish(channel, 1, routing_key="celery", signal=object(), colour="red", app_id="shop")
+    properties = channel.basic_get("celery", no_ack=True).properties
+    assert "signal" not in properties
+    assert (properties["colour"], properties["app_id"]) == ("red", "shop")
+    assert "without its property signal" in caplog.text
+
+
+def test_property_of_amqp_that_json_cannot_hold(admin, channel):
+    """Refused: whoever reads the message relies on it."""
+    with pytest.raises(TypeError):
+        publish(channel, 1, routing_key="celery", correlation_id=object())
+    assert not any(admin.stored().values())
+
+
 @pytest.mark.parametrize("properties", [{"priority": "high"}, {"priority": ["high"]}, {"expiration": "soon"}])
 def test_property_that_is_no_number(admin, channel, properties):
     """Refused as by RabbitMQ (406), before anything is stored."""
