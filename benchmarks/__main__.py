@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import drain, environment, latency, peers, profile, publish
 from benchmarks.addresses import RABBITMQ, REDIS, Addresses
+from benchmarks.clients import MeasurementError
 from benchmarks.figure import Figure, listed
-from benchmarks.publishing import MeasurementError
 from benchmarks.report import Report
 from benchmarks.servers import UnreachableError
 from benchmarks.site import prepared
