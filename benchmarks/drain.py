@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import bystanders, peers, tables
+from benchmarks.clients import MeasurementError
 from benchmarks.figure import Figure, listed
 from benchmarks.measurement import Measurement, Values, interleave
 from benchmarks.publisher import WARM_UP, Order
-from benchmarks.publishing import MeasurementError, publish
+from benchmarks.publishing import publish
 from benchmarks.worker import PREFORK, START_S, Look, Pool, Worker
 
 if TYPE_CHECKING:

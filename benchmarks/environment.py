@@ -8,7 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.publishing import ROOT
+from benchmarks.clients import ROOT
 
 _PACKAGES = (
     "celery-postgres",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import peers, tables
+from benchmarks.clients import MeasurementError
 from benchmarks.figure import Figure, listed
 from benchmarks.measurement import Measurement, Values, interleave
 from benchmarks.publisher import Order
-from benchmarks.publishing import MeasurementError, Publishers
+from benchmarks.publishing import Publishers
 from benchmarks.statistics import percentile
 from benchmarks.worker import PREFORK, START_S, Pool, Worker
 
@@ -78,7 +79,7 @@ def measure(broker: Broker, cell: Cell, options: Options, directory: Path) -> tu
     ):
         if not worker.wait(_WARM_UP, START_S):
             raise MeasurementError(f"the warm-up did not end within {START_S:.0f} s\n{worker.log()}")
-        (outcome,) = publishers.go()
+        (outcome,) = publishers.send()
         worker.wait(_WARM_UP + outcome.sent, _LAST_S)
         starts = [record for record in worker.records() if record.number >= 0]
     remarks = [] if len(starts) == options.samples else [f"{len(starts)} of {options.samples} samples"]

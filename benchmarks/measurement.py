@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks.publishing import MeasurementError
+from benchmarks.clients import MeasurementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

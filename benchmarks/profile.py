@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import peers
+from benchmarks.clients import MeasurementError
 from benchmarks.publisher import WARM_UP, Order
-from benchmarks.publishing import MeasurementError, publish
+from benchmarks.publishing import publish
 from benchmarks.tables import Table
 from benchmarks.worker import PREFORK, START_S, Pool, Worker
 

@@ -1,15 +1,11 @@
-"""A process that calls `delay()`: `python -m benchmarks.publisher ORDER`, told what to do in JSON.
-
-It warms up, says so, waits for a line on its standard input, sends, and prints what that took.
-So several can start together, and the observer can look at the server's clock in between.
-"""
+"""A client process that calls `delay()` and waits for nothing: `python -m benchmarks.publisher ORDER`."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from benchmarks import client
 
 # Enough for connection, declarations and prepared statements to be behind us.
 WARM_UP = 5
@@ -59,14 +55,13 @@ def main() -> None:
     """Follow the order of the command line."""
     from benchmarks.application import note
 
-    order = Order(**json.loads(sys.argv[1]))
-    for number in range(order.warm_up):
-        note.delay(-1 - number, time.monotonic_ns(), "x" * order.payload_bytes)
-    print("ready", flush=True)
-    if sys.stdin.readline():
-        print(json.dumps(asdict(send(order))), flush=True)
-        # The connection stays until the observer has looked at the server.
-        sys.stdin.readline()
+    order = Order(**client.ordered())
+
+    def warm_up() -> None:
+        for number in range(order.warm_up):
+            note.delay(-1 - number, time.monotonic_ns(), "x" * order.payload_bytes)
+
+    client.follow(warm_up, lambda: send(order))
 
 
 if __name__ == "__main__":

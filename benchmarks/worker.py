@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import processes, records
-from benchmarks.publishing import ROOT, MeasurementError, tail
+from benchmarks.clients import ROOT, MeasurementError, tail
 
 if TYPE_CHECKING:
     from pathlib import Path
