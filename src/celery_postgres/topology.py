@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 #: Celery's default prefix for the queues of event receivers, each of which one process reads.
 EVENT_QUEUE_PREFIX = "celeryev."
 
+#: What Celery appends to a worker's name for the queue of its remote control.
+_MAILBOX = ".celery.pidbox"
+
 EXCHANGE_TYPES = ("direct", "topic", "fanout")
 
 _COUNT_AT_MOST = 1000
@@ -249,10 +252,7 @@ class Topology:
         """An exclusive queue dies with its connection, so that of a dead holder is already gone (AMQP)."""
         live = queue.holder and self._run((consumer_sql.IS_LIVE, (queue.holder,)))[0].integer(0, 0)
         if live:
-            raise ResourceLocked(
-                f"queue {queue.name!r} is exclusive to another live connection: for a worker, start it with "
-                "another node name (-n)"
-            )
+            raise ResourceLocked(_in_use(queue.name))
         self.drop_queue(queue.id)
 
     def count(self, queue_id: int) -> int:
@@ -360,6 +360,15 @@ def _integer(arguments: Mapping[str, Any], key: str, highest: int = LARGEST) -> 
     if not 0 <= number <= highest:
         raise PreconditionFailed(f"{key} is {value!r}: a whole number from 0 to {highest} is needed")
     return number
+
+
+def _in_use(name: str) -> str:
+    if name.endswith(_MAILBOX):
+        return (
+            f"a worker named {name.removesuffix(_MAILBOX)} runs already: start this one under another name, "
+            "with the option -n"
+        )
+    return f"queue {name!r} is exclusive to another live connection: close that one, or use another name"
 
 
 def _queue(name: str, rows: Rows) -> Queue:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 PUBLISHERS = 16
 WORKERS = 4
 
@@ -47,3 +49,14 @@ def test_first_worker_says_what_it_did_and_no_more(site):
     log = "\n".join(worker.lines)
     assert "Running upgrade  -> 1.1" in log
     assert "plugin" not in log
+
+
+@pytest.mark.differs(amqp="RabbitMQ has words of its own", redis="both run, and share their commands")
+def test_second_worker_of_the_same_name(site):
+    """It ends, and says what to do; the first one goes on."""
+    first = site.worker("-Q", "celery", "-n", "twin@here", pool="solo")
+    second = site.start_worker("-Q", "celery", "-n", "twin@here", pool="solo")
+    assert second.wait(30) != 0
+    second.wait_for_line("a worker named twin@here runs already: .* with the option -n", 5)
+    site.record.wait_for_one(site.send("record"))
+    assert first.stop() == 0
