@@ -44,7 +44,9 @@ class Claims:
         )
 
     def _read(self, source: Source, room: int, rows: Rows) -> None:
-        for claimed in read_claimed(rows):
+        batch = read_claimed(rows)
+        source.weigh(len(batch), sum(len(claimed.body) for claimed in batch))
+        for claimed in batch:
             self._take(claimed, source)
         if rows.count >= room:
             source.look = True

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 #: Claims that came back full in a row, after which a consumer stops asking publishers for bells.
 BUSY_AFTER = 3
 
+#: How many bytes of bodies may wait for their callbacks, going by those that came last.
+BYTES_AHEAD = 64 * 1024 * 1024
+#: The first claim does not know yet how large they are.
+FIRST_CLAIM = 32
+
 
 class Source:
     """The queues that one channel consumes under one prefetch window."""
@@ -28,10 +33,17 @@ class Source:
         self.look = True
         """Whether a claim may find something: at first, after a bell, after one that came back full."""
         self.full_claims = 0
+        self._ahead = FIRST_CLAIM
+        """How many may wait for their callbacks, for the sake of memory."""
 
     def room(self) -> int:
         """How many to claim now."""
-        return self._window() - self.arrived
+        return min(self._window(), self._ahead) - self.arrived
+
+    def weigh(self, count: int, size: int) -> None:
+        """Learn from a claim of so many bytes; small ones make the next claims larger step by step."""
+        if count:
+            self._ahead = max(1, min(4 * self._ahead, BYTES_AHEAD * count // max(1, size)))
 
     def has_enough(self) -> bool:
         """Whether there is a backlog, of which at least half a window is in hand."""

@@ -46,6 +46,7 @@ FIGURES = [
     ("guarantees.md", "up to 2.5 s until another worker takes over", maintenance._STAND_BY, 2.5),
     ("guarantees.md", "else for an hour", maintenance._LOG_KEPT, 3600.0),
     ("operations.md", "given up to 500 at a time", qos.UNLIMITED, 500),
+    ("operations.md", "about 64 MiB wait", subscription.BYTES_AHEAD, 64 << 20),
     ("operations.md", "a poll every 5 s", Options().max_poll_interval, 5.0),
     ("operations.md", "`beat_at` is written every 10 s", maintenance._BEAT, 10.0),
     ("operations.md", "opened after a second", maintenance._FIRST, 1.0),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import pytest
 from kombu import Consumer, Producer
 
+from celery_postgres import subscription
+from tests.fixtures.broker import count_rows
 from tests.fixtures.waiting import eventually
 
 from .inbox import Inbox, bodies_of, size
@@ -259,6 +262,24 @@ class TestPrefetch:
             held = one.take(2)
             with Inbox(other_connection.channel(), queue, prefetch_count=2) as two:
                 assert [message.payload for message in held + two.take(2)] == [0, 1, 2, 3]
+
+    @pytest.mark.ours("how many bytes are claimed ahead")
+    def test_without_a_window_memory_is_bounded(self, new_queue, publish, channel, broker, monkeypatch):
+        """Fewer large messages than small ones wait for their callbacks; all of them arrive."""
+        monkeypatch.setattr(subscription, "BYTES_AHEAD", 50_000)
+        queue = new_queue()
+        publish(queue, *["x" * 10_000] * 60)
+        already = count_rows(broker.url, "unacked")
+        ahead: list[int] = []
+
+        def on_message(message: Any) -> None:
+            ahead.append(count_rows(broker.url, "unacked") - already - len(ahead))
+
+        with Consumer(channel, [queue], on_message=on_message):
+            while len(ahead) < 60:
+                channel.connection.client.drain_events(timeout=5)
+        assert max(ahead) == subscription.FIRST_CLAIM
+        assert 1 <= max(ahead[subscription.FIRST_CLAIM :]) <= 5
 
 
 class TestConsumers:
