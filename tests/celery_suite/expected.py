@@ -41,6 +41,6 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     ),
     "test_canvas.py::test_chord::test_error_propagates_from_chord": (
         "failed",
-        "Celery's issue 6437, expected to fail with Redis too: nobody tells a group that what is before it failed",
+        "Celery's issue 6437, expected to fail with Redis too: a group is not told of a failure before it",
     ),
 }
