@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import drain, environment, latency, peers, profile, publish
+from benchmarks import chords, drain, environment, latency, peers, profile, publish, roundtrip
 from benchmarks.addresses import RABBITMQ, REDIS, Addresses
 from benchmarks.clients import MeasurementError
 from benchmarks.figure import Figure, listed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Peer
 
-FIGURES = (drain.FIGURE, publish.FIGURE, latency.FIGURE)
+FIGURES = (drain.FIGURE, publish.FIGURE, latency.FIGURE, roundtrip.FIGURE, chords.FIGURE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,6 +89,7 @@ def _list(given: argparse.Namespace) -> int:
 def _readiness(peer: Peer, addresses: Addresses) -> str:
     try:
         peer.reach(addresses)
+        peer.reach_results(addresses)
     except UnreachableError as error:
         return str(error)
     return f"ready for {', '.join(sorted(peer.figures))}"

@@ -1,4 +1,4 @@
-"""The Celery application of the measurements: one task that notes its start and does nothing else."""
+"""The Celery application of the measurements: a task that notes its start, and one that ends a chord."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ app.conf.update(_settings.celery())
 
 
 @app.task(name="benchmarks.note")  # type: ignore[untyped-decorator]
-def note(index: int, sent_ns: int, payload: str = "") -> None:
-    """Record the start; then, if asked for, wait as a task would wait for something else."""
+def note(index: int, sent_ns: int, payload: str = "") -> int:
+    """Record the start; then, if asked for, wait as a task would wait for something else. Return `index`."""
     if _recorder is not None:
         _recorder.started(index, sent_ns, time.monotonic_ns())
     if _pause_s:
         time.sleep(_pause_s)
+    return index
+
+
+@app.task(name="benchmarks.total")  # type: ignore[untyped-decorator]
+def total(indices: list[int]) -> int:
+    """Add up what the header of a chord returned."""
+    return sum(indices)

@@ -25,21 +25,34 @@ class Broker:
     def __init__(self, peer: Peer, addresses: Addresses, run: str, directory: Path) -> None:
         self.peer = peer
         self.server: Server = peer.reach(addresses)
+        self._result_server = peer.reach_results(addresses)
         chosen = {**peer.options, **peer.configuration}
         self.facts = {**self.server.facts(), **{name: str(value) for name, value in chosen.items()}}
+        if self._result_server is not None:
+            self.facts.update(
+                (f"results {name}", value) for name, value in self._result_server.facts().items()
+            )
         # Underscores, because it becomes the name of a database, a queue and exchanges.
         self._place = f"benchmark_{run}_{peer.name}".replace("-", "_")
         self._kept = directory / f"{self._place}.message"
-        self._server_pid = self.server.process_id()
+        servers = [self.server] if self._result_server is None else [self.server, self._result_server]
+        self._server_pids = {server.process_id() for server in servers}
+        #: Where the results of the peer go; empty if it takes part in no figure of results.
+        self.result_backend = ""
 
     def __enter__(self) -> Self:
-        self._url = self.server.prepare(self._place)
-        if self.peer.scheme is not None:
-            self._url = f"{self.peer.scheme}://{self._url.partition('://')[2]}"
+        place = self.server.prepare(self._place)
+        self._url = _under(self.peer.scheme, place)
+        if self._result_server is not None:
+            self.result_backend = self._result_server.prepare(self._place)
+        elif self.peer.results is not None:
+            self.result_backend = _under(self.peer.results.scheme, place)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.server.clean(self._place)
+        if self._result_server is not None:
+            self._result_server.clean(self._place)
 
     def settings(self, count: int = 0, **changes: Any) -> Settings:
         """Return the settings of a child process; `count` is what a worker will find in the queue."""
@@ -49,8 +62,13 @@ class Broker:
         return Settings(self._url, self._place, options, dict(self.peer.configuration), **changes)
 
     def server_cpu_s(self) -> float | None:
-        """Return the CPU seconds of all processes of the server so far, None if they cannot be seen."""
-        return None if self._server_pid is None else processes.tree_cpu_s(self._server_pid)
+        """Return the CPU seconds of all processes of the servers so far, None if they cannot be seen."""
+        total = 0.0
+        for pid in self._server_pids:
+            if pid is None:
+                return None
+            total += processes.tree_cpu_s(pid)
+        return total
 
     def size(self) -> int:
         """Return how many messages wait in the queue; a queue that is gone, as in Redis, has none."""
@@ -75,3 +93,8 @@ class Broker:
         app.conf.update(self.settings().celery())
         with app.connection_for_write() as connection:
             yield connection.default_channel
+
+
+def _under(scheme: str | None, url: str) -> str:
+    """The URL under another scheme; None keeps its own."""
+    return url if scheme is None else f"{scheme}://{url.partition('://')[2]}"

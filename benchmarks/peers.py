@@ -27,8 +27,23 @@ if TYPE_CHECKING:
 DRAIN = "drain"
 PUBLISH = "publish"
 LATENCY = "latency"
+ROUNDTRIP = "roundtrip"
+CHORDS = "chords"
 
-_ALL = frozenset({DRAIN, PUBLISH, LATENCY})
+_TASKS = frozenset({DRAIN, PUBLISH, LATENCY})
+_RESULTS = frozenset({ROUNDTRIP, CHORDS})
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where results go: to a `server` of their own, else to the broker's place.
+
+    `scheme` replaces the scheme of the broker's URL, None keeps it. `module` must be installed.
+    """
+
+    server: Callable[[Addresses], Server] | None = None
+    scheme: str | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Peer:
 
     `scheme` replaces the scheme of the server's URL, None keeps it. `module` must be
     installed. `options` are transport options, `configuration` is Celery's.
+    `results` is asked for by figures of results alone.
     `green_only` peers take part where the pool is gevent or eventlet.
     `exact` is False where messages are copies that cannot be told apart.
     """
@@ -47,22 +63,33 @@ class Peer:
     module: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     configuration: Mapping[str, Any] = field(default_factory=dict)
-    figures: frozenset[str] = _ALL
+    results: Results | None = None
+    figures: frozenset[str] = _TASKS
     green_only: bool = False
     honours_delivery_mode: bool = False
     exact: bool = True
 
     def reach(self, addresses: Addresses) -> Server:
         """Return the server, reached once; raise UnreachableError."""
-        if self.module is not None and not _is_installed(self.module):
-            raise UnreachableError(f"{self.module} is not installed; run `pip install -e .[test]`")
-        server = self.server(addresses)
-        server.reach()
-        return server
+        return _reached(self.server, self.module, addresses)
 
+    def reach_results(self, addresses: Addresses) -> Server | None:
+        """Return the server that results have to themselves, likewise; None if they have none."""
+        if self.results is None or self.results.server is None:
+            return None
+        return _reached(self.results.server, self.results.module, addresses)
+
+
+_IN_REDIS = Results(lambda at: RedisServer(at.redis), module="redis")
 
 PEERS: tuple[Peer, ...] = (
-    Peer("redis", lambda at: RedisServer(at.redis), module="redis"),
+    Peer(
+        "redis",
+        lambda at: RedisServer(at.redis),
+        module="redis",
+        results=Results(),
+        figures=_TASKS | _RESULTS,
+    ),
     Peer("rabbitmq", lambda at: RabbitmqServer(at.rabbitmq), module="amqp", honours_delivery_mode=True),
     Peer(
         "rabbitmq-confirm",
@@ -84,6 +111,29 @@ PEERS: tuple[Peer, ...] = (
         green_only=True,
     ),
     Peer(
+        "rabbitmq-rpc",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        results=Results(scheme="rpc"),
+        # Celery's rpc backend refuses chords.
+        figures=frozenset({ROUNDTRIP}),
+    ),
+    Peer(
+        "rabbitmq-redis",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        results=_IN_REDIS,
+        figures=_RESULTS,
+    ),
+    Peer(
+        "rabbitmq-confirm-redis",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        options={"confirm_publish": True},
+        results=_IN_REDIS,
+        figures=_RESULTS,
+    ),
+    Peer(
         "sqlalchemy",
         lambda at: PostgresqlServer(at.postgresql()),
         scheme="sqla+postgresql+psycopg",
@@ -94,10 +144,28 @@ PEERS: tuple[Peer, ...] = (
         lambda at: PostgresqlServer(at.postgresql()),
         scheme="postgresql",
         module="celery_postgres.transport",
+        results=Results(),
+        figures=_TASKS | _RESULTS,
         honours_delivery_mode=True,
+    ),
+    Peer(
+        "celery-postgres-db",
+        lambda at: PostgresqlServer(at.postgresql()),
+        scheme="postgresql",
+        module="celery_postgres.transport",
+        results=Results(scheme="db+postgresql+psycopg"),
+        figures=_RESULTS,
     ),
     Peer("null", lambda _: NoServer(), figures=frozenset({DRAIN, PUBLISH}), exact=False),
 )
+
+
+def _reached(find: Callable[[Addresses], Server], module: str | None, addresses: Addresses) -> Server:
+    if module is not None and not _is_installed(module):
+        raise UnreachableError(f"{module} is not installed; run `pip install -e .[test]`")
+    server = find(addresses)
+    server.reach()
+    return server
 
 
 def _is_installed(module: str) -> bool:

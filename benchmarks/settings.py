@@ -18,6 +18,7 @@ class Settings:
     """One Celery application: its broker, its queue, and where its tasks record their start.
 
     `record_path` empty means that nothing is recorded: publishers run no tasks.
+    `result_backend` empty means that no results are kept.
     """
 
     broker_url: str
@@ -29,6 +30,7 @@ class Settings:
     acks_late: bool = False
     task_ms: float = 0.0
     record_path: str = ""
+    result_backend: str = ""
 
     def changed(self, **changes: Any) -> Settings:
         """Return a copy with these fields replaced."""
@@ -54,7 +56,8 @@ class Settings:
             "task_default_queue": self.queue,
             "task_default_delivery_mode": self.delivery_mode,
             "task_acks_late": self.acks_late,
-            "task_ignore_result": True,
+            "task_ignore_result": not self.result_backend,
+            "result_backend": self.result_backend or None,
             "worker_prefetch_multiplier": self.prefetch_multiplier,
             **self.configuration,
         }

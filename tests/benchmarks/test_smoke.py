@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from benchmarks import drain, latency, publish
+from benchmarks import calling, chords, drain, latency, publish, roundtrip
 from benchmarks.addresses import Addresses
-from benchmarks.peers import DRAIN, PEERS, Peer
+from benchmarks.peers import CHORDS, DRAIN, PEERS, ROUNDTRIP, Peer, named
 from benchmarks.servers import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAINED = [peer for peer in PEERS if DRAIN in peer.figures and not peer.green_only]
+CHORDED = [
+    # Celery's database backend looks once a second whether a header is complete.
+    pytest.param(peer, marks=[pytest.mark.long] if peer.name == "celery-postgres-db" else [], id=peer.name)
+    for peer in PEERS
+    if CHORDS in peer.figures
+]
+# What chords do not show already: a backend that has none.
+ANSWERED = [peer for peer in PEERS if ROUNDTRIP in peer.figures and CHORDS not in peer.figures]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,13 +57,30 @@ def about_tasks(measurement: dict[str, Any]) -> list[str]:
     return [remark for remark in measurement["remarks"] if not remark.startswith("others used")]
 
 
+def demand(peer: Peer, server: str) -> None:
+    """Skip where a server of the peer is missing."""
+    addresses = Addresses(None, None, server)
+    try:
+        peer.reach(addresses)
+        peer.reach_results(addresses)
+    except UnreachableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def turn(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of several test processes take turns where there is one place for all: a Redis database."""
+    with (tmp_path_factory.getbasetemp().parent / "benchmarks-redis.lock").open("w") as place:
+        if "redis" in peer.name:
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("turn")
 @pytest.mark.parametrize("peer", DRAINED, ids=lambda peer: peer.name)
 def test_drain_starts_every_preloaded_task_once(peer: Peer, server: str, tmp_path: Path) -> None:
     """A drained queue is empty, every task has started once, and rate and CPU are known."""
-    try:
-        peer.reach(Addresses(None, None, server))
-    except UnreachableError as error:
-        pytest.skip(str(error))
+    demand(peer, server)
     # So many that the fastest is still at it when the first look at its CPU time is taken.
     arguments = ("--peers", peer.name, "--rounds", "1", "--count", "2000", "--pools", "solo")
     (taken,) = measured(tmp_path / "drain.json", "drain", *arguments, "--postgresql-url", server)
@@ -83,6 +112,30 @@ def test_latency_has_every_sample_and_leaves_nothing_behind(server: str, tmp_pat
             "SELECT datname FROM pg_database WHERE datname LIKE 'benchmark%'"
         ).fetchall()
     assert left == []
+
+
+@pytest.mark.parametrize("peer", [named("celery-postgres"), *ANSWERED], ids=lambda peer: peer.name)
+def test_a_round_trip_brings_every_answer(peer: Peer, server: str, tmp_path: Path) -> None:
+    """Percentiles come from answers that are right, and the CPU of all who took part is known."""
+    demand(peer, server)
+    arguments = ("--peers", peer.name, "--rounds", "1", "--samples", "10", "--pools", "solo")
+    (taken,) = measured(
+        tmp_path / "roundtrip.json", "roundtrip", *arguments, "--pauses-ms", "0", "--postgresql-url", server
+    )
+    assert about_tasks(taken) == []
+    assert 0 < taken["values"][roundtrip.COLUMNS[0]] <= taken["values"][roundtrip.COLUMNS[-1]]
+    assert all(taken["values"][name] != 0 for name in (calling.CLIENT_CPU, calling.MAIN_CPU))
+
+
+@pytest.mark.usefixtures("turn")
+@pytest.mark.parametrize("peer", CHORDED)
+def test_a_chord_ends_with_its_body(peer: Peer, server: str, tmp_path: Path) -> None:
+    """The body has added up the whole header, and nothing is left in the queue."""
+    demand(peer, server)
+    arguments = ("--peers", peer.name, "--rounds", "1", "--samples", "1", "--sizes", "3", "--pools", "solo")
+    (taken,) = measured(tmp_path / "chords.json", "chords", *arguments, "--postgresql-url", server)
+    assert about_tasks(taken) == []
+    assert taken["values"][chords.TIME] > 0
 
 
 @pytest.mark.parametrize(
