@@ -49,6 +49,9 @@ class Shop:
 
     def close(self) -> None:
         self.database.close()
+        backend = self.site.client.backend
+        backend.result_consumer.stop()
+        backend._results.close()
         self.site.close()
 
 
