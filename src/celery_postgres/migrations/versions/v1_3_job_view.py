@@ -17,10 +17,10 @@ down_revision = "1.2"
 # A row of `result` speaks of a message if it was written after the message was stored. One that is older is
 # of an earlier task that had the same id.
 RETRIED = """(strpos(m.headers, '"retries": 0,') = 0 AND m.headers ~ '"retries": [1-9]')"""
-IS_READY = """EXISTS (SELECT FROM {s}.ready w
-                        WHERE w.queue_id = m.queue_id AND w.priority = m.priority AND w.message_id = m.id)"""
-IS_DELAYED = "EXISTS (SELECT FROM {s}.delayed d WHERE d.message_id = m.id)"
-IS_DEAD = "EXISTS (SELECT FROM {s}.dead_letter x WHERE x.message_id = m.id)"
+IS_READY = """(SELECT true FROM {s}.ready w
+                     WHERE w.queue_id = m.queue_id AND w.priority = m.priority AND w.message_id = m.id)"""
+IS_DELAYED = "(SELECT true FROM {s}.delayed d WHERE d.message_id = m.id)"
+IS_DEAD = "(SELECT true FROM {s}.dead_letter x WHERE x.message_id = m.id)"
 SPEAKS = "r.task_id = m.task_id AND r.updated_at >= m.enqueued_at"
 HOLDER = "{s}.consumer c JOIN {s}.unacked u ON u.consumer_id = c.id AND u.message_id = m.id"
 
@@ -42,7 +42,8 @@ STATE_OF_RESULT = f"""{ENDED}
 # Each half of `job` reads one table, without a join and without a condition of its own, and looks everything
 # else up in its columns. Only so the planner treats the two as one table: it finds an id by an index of each,
 # walks both in the order of created_on and stops at a LIMIT, and computes no column that nobody asks for.
-# A lookup is one step down an index, so a row costs the same however long the backlog is.
+# A lookup is one step down an index, so a row costs the same however long the backlog is. It is a SELECT true
+# and no EXISTS, for which the planner may read a whole table first, to have all answers at hand.
 JOB = f"""
 CREATE INDEX message_enqueued_idx ON {{s}}.message (enqueued_at) WHERE task_id IS NOT NULL;
 
@@ -73,7 +74,7 @@ SELECT id, name, queue, state, priority, deliveries, retries, created_on, starte
            END AS completed_on,
            (SELECT max(c.host || ':' || c.pid) FROM {HOLDER}) AS worker,
            CASE
-               WHEN EXISTS (SELECT FROM {{s}}.result r WHERE {SPEAKS}) THEN true
+               WHEN (SELECT true FROM {{s}}.result r WHERE {SPEAKS}) THEN true
                WHEN m.headers ~ '"ignore_result": true' THEN false
            END AS tracked,
            NOT EXISTS (SELECT FROM {{s}}.message n WHERE n.task_id = m.task_id AND n.id > m.id) AS latest
@@ -83,7 +84,7 @@ SELECT id, name, queue, state, priority, deliveries, retries, created_on, starte
            {STATE_OF_RESULT},
            NULL::smallint, NULL::integer, r.retries, r.created_at, r.started_at, r.finished_at, r.worker,
            true,
-           NOT EXISTS (SELECT FROM {{s}}.message m WHERE m.task_id = r.task_id)
+           (SELECT true FROM {{s}}.message m WHERE m.task_id = r.task_id LIMIT 1) IS NULL
       FROM {{s}}.result r
   ) AS known
  WHERE id IS NOT NULL AND latest;
