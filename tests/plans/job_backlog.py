@@ -15,8 +15,8 @@ SELECT id, '1.1', 1 + row_number() OVER () % 10, false, false FROM celery.consum
 """
 
 # Of the messages, by id: each 100th is held for later, 1,000 are claimed, 200 are dead, the rest waits; each
-# 300th is a retry. Of the results each 10th has failed, each 1,000th is of a task that runs. Ids are scattered
-# as random ones are. `message 77` waits, `result 77` has ended.
+# 300th is a retry. Of the results each 10th has failed, each 1,000th is of a task that runs. Task ids are
+# scattered as random ones are. `message 77` waits, `result 77` has ended.
 JOBS_AND_RESULTS = f"""
 INSERT INTO celery.message (uuid, queue_id, priority, enqueued_at, exchange, routing_key, task, task_id,
                             headers, properties, body)

@@ -32,8 +32,7 @@ VIEWS = {
     "unknown id": ("SELECT * FROM celery.job WHERE id = 'nothing'", 30),
     "the newest": ("SELECT * FROM celery.job ORDER BY created_on DESC LIMIT 20", 4000),
     "the newest of a time": (
-        "SELECT * FROM celery.job WHERE created_on < now() - interval '1 h'"
-        " ORDER BY created_on DESC LIMIT 20",
+        "SELECT * FROM celery.job WHERE created_on < now() - interval '1 h' ORDER BY created_on DESC LIMIT 9",
         4000,
     ),
 }
@@ -46,7 +45,7 @@ CASES = [
     Case(jobs.LIST_UNDATED, (*ANY, 20, None), 100),
     Case(jobs.LIST_ENDED, (*ANY, 20, "failed", "FAILURE"), 3000, rows=300),
     Case(jobs.LIST_WAITING, (*ANY, 20, "created"), 1500),
-    Case(jobs.LIST_WAITING, (*ANY, 20, "retry"), 10_000, "retry", rows=1500),
+    Case(jobs.LIST_WAITING, (*ANY, 20, "retry"), 10_000, "retry", rows=6100),
     Case(jobs.LIST_WAITING, (*ANY, 20, "scheduled"), 30_000, "scheduled", rows=3000),
     Case(jobs.LIST_HELD, (*ANY, 20, "dead"), 5000, "dead", rows=1100),
     Case(jobs.FIND, ("message 77",), 120),
@@ -104,8 +103,7 @@ def test_counts(url: str) -> None:
         slow = dict(connection.execute("SELECT state, count(*) FROM celery.job GROUP BY state").fetchall())
         assert quick == slow
         assert sum(quick.values()) == 2 * job_backlog.JOBS
-        plan = connection.execute(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM celery.job_stats"
-        ).fetchone()
-        assert plan is not None
-        assert Plan(plan[0][0]).buffers < 100_000
+        explaining = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM celery.job_stats"
+        found = connection.execute(explaining).fetchone()
+        assert found is not None
+        assert Plan(found[0][0]).buffers < job_backlog.JOBS
