@@ -72,7 +72,10 @@ SELECT id, name, queue, state, priority, deliveries, retries, created_on, starte
                    (SELECT x.died_at FROM {{s}}.dead_letter x WHERE x.message_id = m.id),
                    (SELECT r.finished_at FROM {{s}}.result r WHERE {SPEAKS}))
            END AS completed_on,
-           (SELECT max(c.host || ':' || c.pid) FROM {HOLDER}) AS worker,
+           CASE
+               WHEN {IS_READY} OR {IS_DELAYED} THEN NULL
+               ELSE (SELECT max(c.host || ':' || c.pid) FROM {HOLDER})
+           END AS worker,
            CASE
                WHEN (SELECT true FROM {{s}}.result r WHERE {SPEAKS}) THEN true
                WHEN m.headers ~ '"ignore_result": true' THEN false
