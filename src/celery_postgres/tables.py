@@ -137,6 +137,7 @@ def _messages(tables: MetaData) -> None:
         UniqueConstraint("uuid", "queue_id", name="message_uuid_key"),
         Index("message_expiry_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
         Index("message_task_idx", "task_id", postgresql_where=text("task_id IS NOT NULL")),
+        Index("message_enqueued_idx", "enqueued_at", postgresql_where=text("task_id IS NOT NULL")),
     )
     Table(
         "ready",

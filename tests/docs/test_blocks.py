@@ -30,7 +30,7 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 @pytest.fixture(scope="module")
 def lived_in(server: str) -> Iterator[str]:
-    """A database in which something waits, is held, is claimed by a worker that is gone, and is dead."""
+    """A database in which something waits, is held, is claimed by a worker that is gone, and is dead, and results."""
     with new_database(server) as url:
         app = Celery("shop", broker=url, set_as_current=False)
         for number in range(5):
@@ -48,6 +48,14 @@ def lived_in(server: str) -> Iterator[str]:
                 " (SELECT min(message_id) FROM celery.ready) RETURNING message_id)"
                 "INSERT INTO celery.dead_letter (message_id, queue, reason, deliveries)"
                 " SELECT message_id, 'celery', 'max_deliveries', 20 FROM dead"
+            )
+            database.execute(  # as a result backend does
+                "INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta, name, error,"
+                " created_at, started_at, finished_at) SELECT 'shop ' || state, state, 'application/json',"
+                " 'utf-8', '{}', 'shop.greet', error, now() - began, now() - began, now() - ended"
+                " FROM (VALUES ('SUCCESS', NULL, interval '2 s', interval '1 s'),"
+                " ('FAILURE', 'ValueError: no', '2 s', '1 s'), ('STARTED', NULL, '2 h', NULL))"
+                " AS known (state, error, began, ended)"
             )
         yield url
 

@@ -99,7 +99,7 @@ def test_migrated_database_is_what_this_release_believes(url, name, monkeypatch)
 def test_comparison_sees_a_difference(url, plain, monkeypatch) -> None:
     """The test above would notice a column, an index and a type that are not what is believed."""
     upgrade(url, plain)
-    execute(url, "ALTER TABLE {}.ready ALTER message_id TYPE integer, ADD surplus text", plain)
+    execute(url, "ALTER TABLE {}.consumer ALTER lock_key TYPE integer, ADD surplus text", plain)
     execute(url, "DROP INDEX {}.message_expiry_idx", plain)
     with differences(url, plain, monkeypatch) as found:
         assert all(word in str(found) for word in ("surplus", "message_expiry_idx", "modify_type"))

@@ -139,6 +139,23 @@ def retry_twice(self: Any, countdown: float) -> None:
     note(self, "end")
 
 
+@app.task(bind=True, name="probe.retry_and_sleep", max_retries=1)
+def retry_and_sleep(self: Any, countdown: float, seconds: float) -> None:
+    """Sleep in the second attempt."""
+    note(self, "begin")
+    if self.request.retries < 1:
+        raise self.retry(countdown=countdown)
+    time.sleep(seconds)
+
+
+@app.task(bind=True, name="probe.progress")
+def progress(self: Any, seconds: float) -> None:
+    """Tell of a state of the application's own, and sleep."""
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    note(self, "begin")
+    time.sleep(seconds)
+
+
 @app.task(bind=True, name="probe.relay")
 def relay(self: Any, hops: int) -> None:
     """Publish from inside the pool: this task again, until no hop is left."""
