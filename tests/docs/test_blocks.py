@@ -30,7 +30,7 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 @pytest.fixture(scope="module")
 def lived_in(server: str) -> Iterator[str]:
-    """A database in which something waits, is held, is claimed by a worker that is gone, and is dead, and results."""
+    """A database with what waits, is held, is claimed by a worker that is gone, is dead, and has results."""
     with new_database(server) as url:
         app = Celery("shop", broker=url, set_as_current=False)
         for number in range(5):
