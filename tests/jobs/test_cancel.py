@@ -29,6 +29,15 @@ def result(shop: Shop, task_id: str) -> AsyncResult:
     return AsyncResult(task_id, app=shop.site.client)
 
 
+def states_without_message(shop: Shop) -> list[Any]:
+    """Rows of a state that nothing belongs to."""
+    return shop.database.execute(
+        "SELECT message_id FROM (SELECT message_id FROM celery.ready"
+        " UNION ALL SELECT message_id FROM celery.delayed) AS waiting"
+        " WHERE NOT EXISTS (SELECT FROM celery.message WHERE id = message_id)"
+    ).fetchall()
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("options", [{}, {"countdown": 1}], ids=["ready", "held"])
 def test_job_never_runs(shop: Shop, form: str, options: dict[str, Any]) -> None:
@@ -39,6 +48,7 @@ def test_job_never_runs(shop: Shop, form: str, options: dict[str, Any]) -> None:
         {"id": task_id, "cancelled": True, "state": "cancelled", "recorded": True, "untold_chord": False}
     ]
     assert messages(shop, task_id) == 0
+    assert not states_without_message(shop)
     shop.site.worker("-Q", "celery", pool="solo")
     shop.begun(other)
     marker = shop.send("record", queue="celery")
