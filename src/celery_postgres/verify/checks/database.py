@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from celery_postgres import schema as installer
 from celery_postgres.connection import Database
+from celery_postgres.rights import migrate_command
 from celery_postgres.verify import catalog
 from celery_postgres.verify.outcome import Fault, Finding, NotRun
 
@@ -58,11 +59,11 @@ def rights(stage: Stage) -> Finding:
         role = catalog.role(session)
         found = catalog.schema(session, name)
     who = f"{role.name}{', a superuser,' if role.superuser else ''}"
-    by_hand = f"or have the output of `celery-postgres --schema {name} migrate --sql --role {role.name}` run"
+    by_hand = f"or have the output of `{migrate_command(name, role=role.name)}` run"
     if not found.ours and not stage.request.options.auto_migrate:
         raise Fault(
             f"the schema {name} is not set up, and auto_migrate is off",
-            f"run `celery-postgres --schema {name} migrate`",
+            f"run `{migrate_command(name)}`",
         )
     if not found.exists:
         if role.may_create_schemas:
@@ -81,7 +82,7 @@ def rights(stage: Stage) -> Finding:
         raise Fault(
             f"the schema {name} has version {version_found}, and {who} may not upgrade it to "
             f"{installer.VERSION}",
-            f"have its owner run `celery-postgres --schema {name} migrate`",
+            f"have its owner run `{migrate_command(name)}`",
         )
     return Finding(f"{who} may use the schema {name}, which is set up")
 
@@ -102,7 +103,7 @@ def schema(stage: Stage) -> Finding:
     if stage.request.prepared_schema is None and not role.may_create_schemas:
         raise NotRun(
             f"{role.name} may not create a schema to verify in; have somebody who may run the output of "
-            f"`celery-postgres --schema celery_verify migrate --sql --role {role.name}` and give "
+            f"`{migrate_command('celery_verify', role=role.name)}` and give "
             f"--in-schema celery_verify, or for the time of this: {role.grant_create}"
         )
     if prepared.ours and (lacking := prepared.lacking(stage.schema, role)):
