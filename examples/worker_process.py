@@ -27,21 +27,41 @@ class WorkerProcess:
             text=True,
         )
         self._lines: list[str] = []
-        self._ready = threading.Event()
+        self._taken = 0
+        self._ended = False
+        self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.append(line.rstrip())
-            if line.rstrip().endswith(" ready."):
-                self._ready.set()
-        self._ready.set()  # it ended: nobody needs to wait any longer
+            with self._grown:
+                self._lines.append(line.rstrip())
+                self._grown.notify_all()
+        with self._grown:
+            self._ended = True  # nobody needs to wait any longer
+            self._grown.notify_all()
 
     @property
     def log(self) -> str:
         return "\n".join(self._lines)
+
+    def take(self, prefix: str) -> list[str]:
+        """The lines with a prefix since the last call."""
+        new, self._taken = self._lines[self._taken :], len(self._lines)
+        return [line for line in new if line.startswith(prefix)]
+
+    def wait_line(self, text: str, timeout_s: float) -> None:
+        """Until a line holds the text. Raises RuntimeError with all that was said if none does in time."""
+        with self._grown:
+
+            def said() -> bool:
+                return any(text in line for line in self._lines)
+
+            self._grown.wait_for(lambda: self._ended or said(), timeout_s)
+            if not said():
+                raise RuntimeError(f"the worker did not say {text!r}:\n{self.log}")
 
     @property
     def pid(self) -> int:
@@ -49,8 +69,7 @@ class WorkerProcess:
 
     def wait_ready(self, timeout_s: float) -> None:
         """Raises RuntimeError with the worker's own words when it does not come up in time."""
-        if not self._ready.wait(timeout_s) or self._process.poll() is not None:
-            raise RuntimeError(f"the worker did not start:\n{self.log}")
+        self.wait_line(" ready.", timeout_s)
 
     @property
     def running(self) -> bool:

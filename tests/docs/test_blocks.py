@@ -60,7 +60,7 @@ def lived_in(server: str) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("sql") if "step" not in b.mark], ids=str)
 def test_sql(block: Block, lived_in: str) -> None:
     """It is accepted, and finds or changes something unless it says that it may not."""
     with psycopg.connect(lived_in) as connection:

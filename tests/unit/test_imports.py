@@ -81,6 +81,26 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "transport",
         "worker",
     ),
+    "verification": (
+        "verify.address",
+        "verify.catalog",
+        "verify.notes",
+        "verify.outcome",
+        "verify.request",
+        "verify.probe",
+        "verify.hosted",
+        "verify.worker",
+        "verify.stage",
+        "verify.checks.database",
+        "verify.checks.ends",
+        "verify.checks.jobs",
+        "verify.checks.own_task",
+        "verify.checks.results",
+        "verify.checks",
+        "verify.report",
+        "verify.run",
+        "verify",
+    ),
     "command line": (
         "cli",
         "cli.cancel",
@@ -89,6 +109,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "cli.queues",
         "cli.setup",
         "cli.target",
+        "cli.verify",
     ),
 }
 
@@ -97,9 +118,9 @@ BESIDE = {"": {"errors", "register"}, "embedded": {"errors", "dsn", "options"}}
 
 #: Which modules may import a library; `embedded` is a program of its own.
 KNOWS = {
-    "kombu": {"register", "transport", "channel", "delivery", "batch", "backend", "cli.cancel"},
+    "kombu": {"register", "transport", "channel", "delivery", "batch", "backend", "cli.cancel", "verify.stage"},
     "amqp": {"channel"},
-    "celery": {"backend", "result_consumer", "cli.cancel"},
+    "celery": {"backend", "result_consumer", "cli.cancel", "verify.probe", "verify.hosted", "verify.checks.results"},
     "sqlalchemy": {"tables", "schema", "dsn"},
     "alembic": {
         "schema",
@@ -108,8 +129,8 @@ KNOWS = {
         "migrations.versions.v1_2_results",
         "migrations.versions.v1_3_job_view",
     },
-    "psycopg": {"wire", "connection", "dsn", "refusals", "rights"},
-    "click": {"cli", "cli.cancel", "cli.jobs", "cli.output", "cli.queues", "cli.setup", "cli.target"},
+    "psycopg": {"wire", "connection", "dsn", "refusals", "rights", "verify.catalog", "verify.stage"},
+    "click": {"cli", "cli.cancel", "cli.jobs", "cli.output", "cli.queues", "cli.setup", "cli.target", "cli.verify"},
 }
 
 #: Imported inside functions only: half a second that a process whose schema fits never spends.

@@ -10,6 +10,7 @@ from .cancel import cancel
 from .jobs import job, jobs
 from .queues import queues
 from .setup import check, migrate, serve
+from .verify import verify
 
 __all__ = ["main", "postgres"]
 
@@ -29,7 +30,7 @@ def postgres() -> None:
     """The database that the application's broker_url names."""
 
 
-for _command in (migrate, check, queues, jobs, job, cancel):
+for _command in (migrate, check, verify, queues, jobs, job, cancel):
     main.add_command(_command)
     postgres.add_command(_command)
 main.add_command(serve)

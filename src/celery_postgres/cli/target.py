@@ -24,6 +24,8 @@ class Target:
     """Which database, and with which options."""
 
     def __init__(self, url: str, given: dict[str, Any]) -> None:
+        self.url = url
+        self.given = given
         self.dsn = dsn.parse(url)
         self.options = Options.parse({**self.dsn.options, **given})
 
@@ -52,15 +54,14 @@ def application(context: click.Context) -> Any:
     return getattr(context.obj, "app", None)
 
 
-def target(context: click.Context) -> Target:
+def target(context: click.Context, other_url: str | None = None) -> Target:
+    """What the application, or `celery-postgres` itself, was told; another URL goes before."""
     app = application(context)
     if app is not None:
-        connection = app.connection_for_write()
-        return Target(
-            connection.as_uri(include_password=True).split(";")[0],
-            dict(app.conf.broker_transport_options or {}),
-        )
+        uri = other_url or app.connection_for_write().as_uri(include_password=True).split(";")[0]
+        return Target(uri, dict(app.conf.broker_transport_options or {}))
     url, given = context.obj
+    url = other_url or url
     if not url:
         raise click.UsageError("which database? give --url, or set DATABASE_URL")
     return Target(url, given)
