@@ -79,9 +79,9 @@ def test_celery(theirs: str, outcomes: dict[str, Outcome]) -> None:
     """Celery's test passes, or what becomes of it is a named exception."""
     outcome = outcomes.get(theirs, Outcome("not reported"))
     expected, why = EXCEPTIONS.get(name_of(theirs), ("passed", ""))
-    assert outcome.state == expected, outcome.reason
-    if expected != "passed":
-        pytest.skip(f"{expected}, as expected: {why}")
+    assert outcome.state in expected.split(" or "), outcome.reason
+    if outcome.state != "passed":
+        pytest.skip(f"{outcome.state}, as expected: {why}")
 
 
 def test_exceptions_name_tests_that_exist(request: pytest.FixtureRequest) -> None:
