@@ -51,8 +51,9 @@ def lived_in(server: str) -> Iterator[str]:
             )
             database.execute(  # as a result backend does
                 "INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta, name,"
-                " error, created_at, started_at, finished_at) SELECT 'shop ' || state, state,"
-                " 'application/json', 'utf-8', '{}', 'shop.greet', error, now() - began, now() - began, now() - ended"
+                " error, created_at, started_at, finished_at)"
+                " SELECT 'shop ' || state, state, 'application/json', 'utf-8', '{}', 'shop.greet',"
+                " error, now() - began, now() - began, now() - ended"
                 " FROM (VALUES ('SUCCESS', NULL, interval '2 s', interval '1 s'),"
                 " ('FAILURE', 'ValueError: no', '2 s', '1 s'), ('STARTED', NULL, '2 h', NULL))"
                 " AS known (state, error, began, ended)"
