@@ -118,9 +118,25 @@ BESIDE = {"": {"errors", "register"}, "embedded": {"errors", "dsn", "options"}}
 
 #: Which modules may import a library; `embedded` is a program of its own.
 KNOWS = {
-    "kombu": {"register", "transport", "channel", "delivery", "batch", "backend", "cli.cancel", "verify.stage"},
+    "kombu": {
+        "register",
+        "transport",
+        "channel",
+        "delivery",
+        "batch",
+        "backend",
+        "cli.cancel",
+        "verify.stage",
+    },
     "amqp": {"channel"},
-    "celery": {"backend", "result_consumer", "cli.cancel", "verify.probe", "verify.hosted", "verify.checks.results"},
+    "celery": {
+        "backend",
+        "result_consumer",
+        "cli.cancel",
+        "verify.probe",
+        "verify.hosted",
+        "verify.checks.results",
+    },
     "sqlalchemy": {"tables", "schema", "dsn"},
     "alembic": {
         "schema",
@@ -130,7 +146,16 @@ KNOWS = {
         "migrations.versions.v1_3_job_view",
     },
     "psycopg": {"wire", "connection", "dsn", "refusals", "rights", "verify.catalog", "verify.stage"},
-    "click": {"cli", "cli.cancel", "cli.jobs", "cli.output", "cli.queues", "cli.setup", "cli.target", "cli.verify"},
+    "click": {
+        "cli",
+        "cli.cancel",
+        "cli.jobs",
+        "cli.output",
+        "cli.queues",
+        "cli.setup",
+        "cli.target",
+        "cli.verify",
+    },
 }
 
 #: Imported inside functions only: half a second that a process whose schema fits never spends.

@@ -64,9 +64,7 @@ def verify(
     _require_a_database(context, other_url)
     aim = target(context, other_url)
     own_task = _own_task(context, task, args, kwargs) if task else None
-    request = Request(
-        aim.url, aim.dsn, aim.options, aim.given, in_schema, own_task, timeout, keep
-    )
+    request = Request(aim.url, aim.dsn, aim.options, aim.given, in_schema, own_task, timeout, keep)
     click.echo(report.heading(request))
     verification = Verification(request, lambda outcome: click.echo(report.line(outcome)))
     interrupted = False
