@@ -94,6 +94,10 @@ class Chords:
             for row in range(rows.count)
         ]
 
+    def begin_anew(self, group_id: str) -> None:
+        """For a chord that is applied again under the id of one whose body was sent."""
+        self._results.run((sql.BEGIN_ANEW, (group_id,)))
+
     def set_size(self, group_id: str, size: int) -> Encoded | None:
         """Returns the kept body if all parts are in already: then it is the caller's to dispatch."""
         rows = self._results.run((sql.SET_SIZE, (group_id, size, self._keep_s)))[0]
