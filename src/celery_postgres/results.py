@@ -127,7 +127,7 @@ class Results:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._crowd = Crowd()
         self._session: Session | None = None
         self._next_expiry = time.monotonic() + random.uniform(0, _EXPIRE_EVERY)  # noqa: S311
