@@ -66,7 +66,10 @@ class ResultConsumer(BaseResultConsumer):
         self._waits: dict[_Wait, None] = {}
         self._passing: dict[str, Encoded] = {}
         """Of each task its last state that was not final: a poll finds the same one again and again."""
+        self._unasked: set[str] = set()
+        """What nobody has asked the database for yet, for the drainer of greenlets."""
         self._wanted = threading.Event()
+        self._drain: _Wait | None = None
 
     # -- what Celery calls ----------------------------------------------------------------------------
 
@@ -76,10 +79,14 @@ class ResultConsumer(BaseResultConsumer):
     def consume_from(self, task_id: str) -> None:
         """Costs nothing: who waits asks the database, not who might."""
         self._listener.begin(task_id)
+        self._unasked.add(task_id)
         self._wanted.set()
+        if self._drain is not None:
+            self._drain.tell()
 
     def cancel_for(self, task_id: str) -> None:
         self._listener.end(task_id)
+        self._unasked.discard(task_id)
         self._passing.pop(task_id, None)
 
     def stop(self) -> None:
@@ -88,7 +95,9 @@ class ResultConsumer(BaseResultConsumer):
     def on_after_fork(self) -> None:
         self._waits = {}
         self._passing = {}
+        self._unasked = set()
         self._wanted = threading.Event()
+        self._drain = None
         self._listener.check_process()
 
     def drain_events(self, timeout: float | None = None) -> None:
@@ -102,10 +111,15 @@ class ResultConsumer(BaseResultConsumer):
             return
         try:
             with self._listener.waiting(lingering=True), self._waiting(_Wait(None, None)) as wait:
+                self._drain = wait
+                unasked, self._unasked = self._unasked, set()
+                self._listener.ask(list(unasked))
                 self._listener.wait(lambda: wait.heard, wait.woken, timeout)
         except Exception:  # noqa: BLE001  also what a callback of the application raises
             _log.exception("a result could not be handed over, it will be tried again")
             time.sleep(timeout or 0)
+        finally:
+            self._drain = None
 
     def _wait_for_pending(
         self,
@@ -118,6 +132,7 @@ class ResultConsumer(BaseResultConsumer):
         deadline = None if timeout is None else time.monotonic() + timeout
         task_ids = [leaf.id for leaf in _unready(result)]
         with self._listener.waiting(), self._waiting(_Wait(frozenset(task_ids), on_message)) as wait:
+            self._unasked.difference_update(task_ids)
             answered = self._listener.ask(task_ids)
             while True:
                 wait.heard = False
