@@ -21,6 +21,7 @@ from celery.result import GroupResult, allow_join_result
 from celery.signals import task_prerun
 from celery.utils.functional import _regen
 from kombu.serialization import loads
+from kombu.utils.encoding import safe_str
 from kombu.utils.functional import retry_over_time
 
 from . import dsn as dsn_module
@@ -89,6 +90,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             self._pending_messages,
             database=self._database,
             decode=self.decode_result,
+            read=self._results.read,
         )
         task_prerun.connect(self._on_prerun)
 
@@ -105,7 +107,10 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """Do what may be done twice, again while the connection is lost."""
         policy = self.retry_policy
         return retry_over_time(
-            work, (DatabaseUnavailable,), errback=partial(self._unavailable, policy["max_retries"]), **policy
+            _passing_is_unavailable(work),
+            (DatabaseUnavailable,),
+            errback=partial(self._unavailable, policy["max_retries"]),
+            **policy,
         )
 
     def _unavailable(self, most: int | None, exc: Exception, intervals: Iterable[float], tried: int) -> float:
@@ -195,7 +200,11 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _forget(self, task_id: str) -> None:
         self._ensure(lambda: self._results.forget(str(task_id)))
-        self.result_consumer.cancel_for(task_id)
+
+    def _add_pending_result(self, task_id: Any, result: Any, weak: bool = False) -> None:
+        if not isinstance(task_id, str):  # a UUID: what is stored and told goes by its text
+            result.id = task_id = str(task_id)
+        super()._add_pending_result(task_id, result, weak=weak)
 
     def cleanup(self) -> None:
         """Delete all that has expired now; it goes by itself too, behind the results that are stored."""
@@ -230,7 +239,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     # -- chords ---------------------------------------------------------------------------------------
 
     def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **_: Any) -> None:
-        """Save the structure of a header that holds groups: its results are joined, not gathered."""
+        """Save the structure of a header that holds groups, to lay its results out in it."""
         if isinstance(header_result_args[1], _regen):
             return
         header = self.app.GroupResult(*header_result_args)
@@ -288,7 +297,8 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """All parts are in, counting the last one: send the body, or tell it of the failure."""
         callback = maybe_signature(body, app=self.app)
         try:
-            self._ensure(lambda: self._send_body(group_id, callback, last, stored))
+            returned = self._ensure(lambda: self._gather(group_id, last))
+            self._send_body(group_id, callback, returned, stored)
         except DatabaseUnavailable:
             raise
         except Exception as exc:  # noqa: BLE001  whatever the body's code does, its chord must end
@@ -298,15 +308,28 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             nothing = Outbox(self._database.place)
             self._ensure(lambda: self._dispatch(group_id, stored, nothing))
 
-    def _send_body(self, group_id: str, callback: Any, last: Part | None, stored: Result | None) -> None:
-        returned = self._gather(group_id, last, stored)
+    def _send_body(self, group_id: str, callback: Any, returned: list[Any], stored: Result | None) -> None:
+        prepared: Outbox | None = None
+
+        def attempt() -> None:
+            nonlocal prepared
+            if prepared is None or len(prepared):  # what another broker has taken is not sent to it again
+                prepared = self._prepared(callback, returned)
+            self._dispatch(group_id, stored, prepared)
+
+        self._ensure(attempt)
+
+    def _prepared(self, callback: Any, returned: list[Any]) -> Outbox:
+        """The messages of the body; those for another broker are published by now."""
         outbox = Outbox(self._database.place)
         try:
             with outbox.gathering():
                 self.app.amqp._retry_publish(callback.delay, returned)  # noqa: SLF001  as Celery's own do
         except Exception as exc:
+            if _unavailable(exc) and not outbox.passed:
+                raise DatabaseUnavailable(f"the body of a chord waits for the database: {exc}") from exc
             raise ChordError(f"Callback error: {exc!r}") from exc
-        self._dispatch(group_id, stored, outbox)
+        return outbox
 
     def _dispatch(self, group_id: str, stored: Result | None, outbox: Outbox) -> None:
         if not self._chords.dispatch(group_id, stored, outbox):
@@ -316,20 +339,29 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             if stored is not None:
                 self._results.store(stored)
 
-    def _gather(self, group_id: str, last: Part | None, stored: Result | None) -> list[Any]:
-        """What the header returned, in its order. Raises ChordError if a part has failed."""
-        header = GroupResult.restore(group_id, backend=self, app=self.app)
-        if header is not None:
-            if stored is not None:  # it is joined like all others
-                self._results.store(stored)
-            header.on_ready()
-            with allow_join_result():
-                return header.join_native(timeout=self.app.conf.result_chord_join_timeout, propagate=True)
+    def _gather(self, group_id: str, last: Part | None) -> list[Any]:
+        """What the header returned, in its order and structure. Raises ChordError if a part has failed."""
         parts = self._chords.parts(group_id)
-        if last is not None and all(part.task_id != last.task_id for part in parts):
+        if last is not None and (last.position, last.task_id) not in {(p.position, p.task_id) for p in parts}:
             parts.append(last)
             parts.sort(key=lambda part: part.position)
-        return [self._unpacked(part) for part in parts]
+        values = [self._unpacked(part) for part in parts]
+        structure = self._results.read_group(group_id)
+        if structure is None:
+            return values
+        by_id = {part.task_id: value for part, value in zip(parts, values, strict=True)}
+        _, members = self.decode(structure)["result"]
+        return [self._laid_out(member, by_id) for member in members]
+
+    def _laid_out(self, node: Any, by_id: dict[str, Any]) -> Any:
+        """The values of a saved result's members, nested as they are."""
+        (task_id, _), members = node
+        if members is not None:
+            return [self._laid_out(member, by_id) for member in members]
+        if task_id in by_id:
+            return by_id[task_id]
+        with allow_join_result():  # not a part of this chord
+            return self.app.AsyncResult(task_id).get(timeout=self.app.conf.result_chord_join_timeout)
 
     def _unpacked(self, part: Part) -> Any:
         value = self.decode(part.encoded)
@@ -340,6 +372,27 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
                 message=f"Dependency {part.task_id} raised {value!r}", original_exc=value
             )
         return value
+
+
+def _passing_is_unavailable(work: Callable[[], Any]) -> Callable[[], Any]:
+    """What was in the way for a moment, a lock say, may be tried again like what was lost."""
+
+    def attempt() -> Any:
+        try:
+            return work()
+        except DatabaseRejected as exc:
+            if exc.passing:
+                raise DatabaseUnavailable(str(exc)) from exc
+            raise
+
+    return attempt
+
+
+def _unavailable(exc: BaseException | None) -> bool:
+    """Whether it came of a database out of reach; kombu wraps what a publish raises."""
+    while exc is not None and not isinstance(exc, DatabaseUnavailable):
+        exc = exc.__cause__
+    return exc is not None
 
 
 def _own_request(task_id: str) -> Any:
@@ -354,4 +407,4 @@ def _in_short(result: Any) -> str | None:
         said = result.get("exc_message")
         said = ", ".join(map(str, said)) if isinstance(said, (list, tuple)) else said
         return readable(f"{result.get('exc_type')}: {said}"[:_ERROR_AT_MOST])
-    return readable(f"{type(result).__name__}: {result}"[:_ERROR_AT_MOST])
+    return readable(f"{type(result).__name__}: {safe_str(result)}"[:_ERROR_AT_MOST])

@@ -21,9 +21,10 @@ class Crowd:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may wait in the middle of anything.
+        self._lock = threading.RLock()
         self._leader = 0
-        self._depth = 0
+        self._leading: set[threading.Event] = set()
         self._parked: dict[threading.Event, None] = {}
 
     def wait(
@@ -48,14 +49,9 @@ class Crowd:
                 if left is not None and left <= 0:
                     return False
                 if self._enter(woken):
-                    try:
-                        if not self._lead(done, take_in, pause, deadline):
-                            return False
-                    finally:
-                        self._leave()
-                else:
-                    woken.wait(_SLICE if left is None else min(left, _SLICE))
-                    woken.clear()
+                    return self._lead(done, take_in, pause, deadline)
+                woken.wait(_SLICE if left is None else min(left, _SLICE))
+                woken.clear()
             return True
         finally:
             self._depart(woken)
@@ -80,22 +76,20 @@ class Crowd:
         """Lead, unless another thread does. What a callback of the leader waits for, the leader waits for."""
         me = threading.get_ident()
         with self._lock:
-            if self._depth and self._leader != me:
+            if self._leading and self._leader != me:
                 self._parked[woken] = None
                 return False
             self._leader = me
-            self._depth += 1
+            self._leading.add(woken)
             self._parked.pop(woken, None)
             return True
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._depth -= 1
-
     def _depart(self, woken: threading.Event) -> None:
+        """Also for one whom an exception took away in the middle of `_enter`."""
         with self._lock:
             self._parked.pop(woken, None)
-            successor = next(iter(self._parked), None) if not self._depth else None
+            self._leading.discard(woken)
+            successor = next(iter(self._parked), None) if not self._leading else None
         if successor is not None:
             successor.set()
 

@@ -18,6 +18,9 @@ No message holds a password or a body. The driver's error is always chained (`__
 
 from __future__ import annotations
 
+#: Lock and statement timeout, deadlock, a transaction that another one got in the way of.
+_PASSING = ("55P03", "57014", "40P01", "40001")
+
 
 class Error(Exception):
     """Root of everything that this package raises on its own account."""
@@ -36,7 +39,7 @@ class DatabaseUnavailable(Error, ConnectionError):
 
 
 class DatabaseRejected(Error):
-    """The server refused a statement for a reason that a retry does not change.
+    """The server refused a statement, for a reason that a retry does not change unless it is `passing`.
 
     `sqlstate` is PostgreSQL's five-character code, None where there was none.
     """
@@ -44,6 +47,11 @@ class DatabaseRejected(Error):
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+    @property
+    def passing(self) -> bool:
+        """Whether a lock, a time limit or a deadlock was in the way; nothing of the transaction was done."""
+        return self.sqlstate in _PASSING
 
 
 class ChannelError(Error):

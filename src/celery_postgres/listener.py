@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .crowd import Crowd
-from .errors import DatabaseUnavailable, Error
+from .errors import DatabaseRejected, DatabaseUnavailable, Error
 from .results import Encoded, read_found
 from .sql import results as sql
 from .wakeup import JSON, ResultBell, read_payload
@@ -33,6 +33,7 @@ _READ_AT_ONCE = 1000
 #: Where nobody can notify us, behind a pooler say, the poll begins quick and slows down.
 _QUICKEST_POLL = 0.02
 _SLOWER = 1.5
+#: Attempts to connect are so far apart at least.
 _RECONNECT_EVERY = 0.5
 _COMPLAIN_EVERY = 30.0
 
@@ -41,10 +42,11 @@ class Listener:
     """The results that this process waits for, over one session, opened by the first who waits.
 
     Safe to share between threads; a forked child begins anew. `on_result(task_id, encoded)` is called in one
-    of the waiting threads for each state of what is awaited, sometimes twice for the same.
+    of the waiting threads for each state of what is awaited, sometimes twice for the same, and returns
+    whether it was news to anybody.
     """
 
-    def __init__(self, database: Database, on_result: Callable[[str, Encoded], None]) -> None:
+    def __init__(self, database: Database, on_result: Callable[[str, Encoded], bool]) -> None:
         self._database = database
         self._options = database.options
         self._bell = ResultBell(database.options.schema)
@@ -63,6 +65,7 @@ class Listener:
         self._inbox: deque[tuple[str, Encoded]] = deque()
         self._failure: Error | None = None
         self._next_try = 0.0
+        self._connecting = False
         self._next_complaint = 0.0
         self._pause = _QUICKEST_POLL
         self._next_poll = 0.0
@@ -80,6 +83,14 @@ class Listener:
         """Whether this task is awaited; without an id, whether any is."""
         return bool(self._awaited) if task_id is None else task_id in self._awaited
 
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether an attempt to connect has just failed, or is taking long."""
+        if self._session is not None:
+            return False
+        slow = time.monotonic() >= self._next_try
+        return slow if self._connecting else not slow
+
     def check_process(self) -> None:
         """In a forked child: forget the parent's session, locks and wishes."""
         if self._pid != os.getpid():
@@ -87,18 +98,22 @@ class Listener:
 
     # -- waiting --------------------------------------------------------------------------------------
 
-    def ask(self, task_ids: Sequence[str]) -> None:
-        """Have these read, and be told of them from now on; never blocks, what is found comes in `wait`."""
+    def ask(self, task_ids: Sequence[str]) -> Callable[[], bool]:
+        """Have these read, and be told of them from now on; never blocks, what is found comes in `wait`.
+
+        Returns what tells whether it has been answered.
+        """
         self.check_process()
         with self._lock:
             session = self._session
             if session is None:  # whoever opens it reads all that is awaited
-                return
+                return lambda: False
             try:
                 self._subscribe(session, task_ids)
-                self._read(session, task_ids)
+                asked = self._read(session, task_ids)
             except DatabaseUnavailable:  # found out by whoever leads
-                return
+                return lambda: False
+        return lambda: all(batch.done and batch.error is None for batch in asked)
 
     @contextmanager
     def waiting(self, *, lingering: bool = False) -> Iterator[None]:
@@ -113,6 +128,9 @@ class Listener:
             self._waiting += 1
         try:
             yield
+        except BaseException:
+            lingering = False
+            raise
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -153,9 +171,12 @@ class Listener:
         except DatabaseUnavailable as exc:
             self._lost(exc)
         while self._inbox:
-            task_id, encoded = self._inbox.popleft()
-            self._pause = _QUICKEST_POLL
-            self._on_result(task_id, encoded)
+            try:
+                if self._on_result(*self._inbox.popleft()):
+                    self._pause = _QUICKEST_POLL
+            except BaseException:  # it is still awaited: whoever leads next reads it again
+                self._next_poll = 0.0
+                raise
 
     def _sleep(self, left: float | None) -> None:
         until = self._next_poll if self._session is not None else self._next_try
@@ -170,24 +191,31 @@ class Listener:
             self._lost(exc)
 
     def _open(self) -> Session | None:
-        with self._lock:
-            if self._session is None and time.monotonic() >= self._next_try:
-                session, server = self._database.open_set_up()
-                self._told = self._options.notify and not server.pooled
-                self._held.clear()
-                self._session = session
-                self._next_poll = 0.0
-                self._next_complaint = 0.0
+        if self._session is not None or time.monotonic() < self._next_try:
             return self._session
+        self._next_try = time.monotonic() + _RECONNECT_EVERY
+        self._connecting = True
+        try:  # not under the lock: who joins meanwhile waits no longer than he wants to
+            session, server = self._database.open_set_up()
+        finally:
+            self._connecting = False
+        with self._lock:
+            self._told = self._options.notify and not server.pooled
+            self._held.clear()
+            self._session = session
+            self._next_poll = 0.0
+            self._next_complaint = 0.0
+        return session
 
     def _lost(self, exc: DatabaseUnavailable) -> None:
         now = time.monotonic()
         with self._lock:
-            if self._session is not None:
+            if self._session is None:
+                self._next_try = now + _RECONNECT_EVERY
+            else:
                 self._session.close()
             self._session = None
             self._held.clear()
-            self._next_try = now + _RECONNECT_EVERY
         if now >= self._next_complaint:
             self._next_complaint = now + _COMPLAIN_EVERY
             _log.warning("waiting for results without a connection, trying again: %s", exc)
@@ -236,13 +264,17 @@ class Listener:
         if batch.error is not None:  # the poll goes on, and with it the next try
             self._held -= buckets
 
-    def _read(self, session: Session, task_ids: Sequence[str]) -> None:
-        for start in range(0, len(task_ids), _READ_AT_ONCE):
+    def _read(self, session: Session, task_ids: Sequence[str]) -> list[Batch]:
+        return [
             session.send([(sql.READ, (list(task_ids[start : start + _READ_AT_ONCE]),))], self._answered)
+            for start in range(0, len(task_ids), _READ_AT_ONCE)
+        ]
 
     def _answered(self, batch: Batch) -> None:
         if batch.error is None:
             self._inbox.extend(read_found(batch.results[0]))
+        elif isinstance(batch.error, DatabaseRejected) and batch.error.passing:
+            return  # the poll goes on
         elif isinstance(batch.error, Error) and not isinstance(batch.error, DatabaseUnavailable):
             self._failure = batch.error
 

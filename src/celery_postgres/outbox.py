@@ -25,20 +25,28 @@ class Outbox:
         self._place = place
         self._commands: Commands | None = None
         self._gathered: list[tuple[Outgoing, PublishToken]] = []
+        self._gathers = False
+        self.passed = False
+        """Whether anything went to another place meanwhile, past us."""
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
         token = _current.set(self)
+        self._gathers = True
         try:
             yield
         finally:
+            self._gathers = False
             _current.reset(token)
 
     def __len__(self) -> int:
         return len(self._gathered)
 
     def takes(self, place: object) -> bool:
-        return place == self._place
+        # A greenlet that was spawned meanwhile has a copy of our context, also when we gather no more.
+        taken = self._gathers and place == self._place
+        self.passed = self.passed or not taken
+        return taken
 
     def put(self, outgoing: Outgoing, token: PublishToken, commands: Commands) -> None:
         self._commands = commands

@@ -2,40 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.backends.asynchronous import BaseResultConsumer, Drainer, _waiting_on
+from celery.backends.asynchronous import BaseResultConsumer, _waiting_on
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
+from .errors import DatabaseUnavailable
 from .listener import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .connection import Database
     from .results import Encoded
+
+_log = logging.getLogger(__name__)
 
 #: Celery's `on_interval` is called about so often, in seconds.
 _INTERVAL = 1.0
 
 
+class _Wait:
+    """One call that waits: for which tasks, or for any; what it has heard, and what became of that."""
+
+    def __init__(self, task_ids: frozenset[str] | None, on_message: Callable[[Any], Any] | None) -> None:
+        self.on_message = on_message
+        self.woken = threading.Event()
+        self.heard = False
+        self.error: Exception | None = None
+        self._task_ids = task_ids
+
+    def concerns(self, task_id: str) -> bool:
+        return self._task_ids is None or task_id in self._task_ids
+
+    def tell(self, error: Exception | None = None) -> None:
+        self.error = self.error or error
+        self.heard = True
+        self.woken.set()
+
+
 class ResultConsumer(BaseResultConsumer):
     """Hands what the listener hears to the results that wait for it. Safe to share between threads."""
 
-    on_message: Callable[[Any], Any] | None
-
-    def __init__(self, *args: Any, database: Database, decode: Callable[[Encoded], Any]) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        database: Database,
+        decode: Callable[[Encoded], Any],
+        read: Callable[[Sequence[str]], list[tuple[str, Encoded]]],
+    ) -> None:
         super().__init__(*args)
         self._decode = decode
+        self._read = read
         self._listener = Listener(database, self._on_result)
-        self._heard = 0
-        # Without a lock, which a child could inherit locked: each access is one step of the interpreter.
-        self._wakes_for: dict[threading.Event, str | None] = {}
+        # Without locks, which a child could inherit locked: each access is one step of the interpreter.
+        self._waits: dict[_Wait, None] = {}
+        self._passing: dict[str, Encoded] = {}
+        """Of each task its last state that was not final: a poll finds the same one again and again."""
+        self._unasked: set[str] = set()
+        """What nobody has asked the database for yet, for the drainer of greenlets."""
+        self._wanted = threading.Event()
+        self._drain: _Wait | None = None
 
     # -- what Celery calls ----------------------------------------------------------------------------
 
@@ -45,28 +79,47 @@ class ResultConsumer(BaseResultConsumer):
     def consume_from(self, task_id: str) -> None:
         """Costs nothing: who waits asks the database, not who might."""
         self._listener.begin(task_id)
+        self._unasked.add(task_id)
+        self._wanted.set()
+        if self._drain is not None:
+            self._drain.tell()
 
     def cancel_for(self, task_id: str) -> None:
         self._listener.end(task_id)
+        self._unasked.discard(task_id)
+        self._passing.pop(task_id, None)
 
     def stop(self) -> None:
         self._listener.close()
 
     def on_after_fork(self) -> None:
-        self._wakes_for = {}
+        self._waits = {}
+        self._passing = {}
+        self._unasked = set()
+        self._wanted = threading.Event()
+        self._drain = None
         self._listener.check_process()
 
-    def on_wait_for_pending(self, result: Any, timeout: float | None = None, **_: Any) -> None:
-        self._listener.ask([leaf.id for leaf in _unready(result)])
-
     def drain_events(self, timeout: float | None = None) -> None:
-        """For the drainers of gevent and eventlet, which call this over and over in the background."""
+        """For the drainers of gevent and eventlet, which call this over and over in the background.
+
+        Raises nothing: that would end the drainer, and who waits hears of it himself.
+        """
+        self._wanted.clear()
         if not self._listener.awaits():
-            time.sleep(timeout or 0)
+            self._wanted.wait(timeout)
             return
-        before = self._heard
-        with self._listener.waiting(lingering=True), self._woken_by(None) as woken:
-            self._listener.wait(lambda: self._heard != before, woken, timeout)
+        try:
+            with self._listener.waiting(lingering=True), self._waiting(_Wait(None, None)) as wait:
+                self._drain = wait
+                unasked, self._unasked = self._unasked, set()
+                self._listener.ask(list(unasked))
+                self._listener.wait(lambda: wait.heard, wait.woken, timeout)
+        except Exception:  # noqa: BLE001  also what a callback of the application raises
+            _log.exception("a result could not be handed over, it will be tried again")
+            time.sleep(timeout or 0)
+        finally:
+            self._drain = None
 
     def _wait_for_pending(
         self,
@@ -74,67 +127,99 @@ class ResultConsumer(BaseResultConsumer):
         timeout: float | None = None,
         on_interval: Callable[[], Any] | None = None,
         on_message: Callable[[Any], Any] | None = None,
-        **options: Any,
-    ) -> Iterator[None]:
-        if type(self.drainer) is not Drainer:
-            yield from super()._wait_for_pending(
-                result, timeout=timeout, on_interval=on_interval, on_message=on_message, **options
-            )
-            return
-        previous, self.on_message = self.on_message, on_message
-        try:
-            yield from self._until_ready(result, timeout, on_interval)
-        finally:
-            self.on_message = previous
-
-    def _until_ready(
-        self, result: Any, timeout: float | None, on_interval: Callable[[], Any] | None
+        **_: Any,
     ) -> Iterator[None]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        # A lone result wakes only those who wait for it; a set wakes its waiter with each member.
-        own = result.id if isinstance(result, AsyncResult) else None
-        with self._listener.waiting(), self._woken_by(own) as woken:
-            self.on_wait_for_pending(result)
-            while not result.on_ready.ready:
+        task_ids = [leaf.id for leaf in _unready(result)]
+        with self._listener.waiting(), self._waiting(_Wait(frozenset(task_ids), on_message)) as wait:
+            self._unasked.difference_update(task_ids)
+            answered = self._listener.ask(task_ids)
+            while True:
+                wait.heard = False
+                if wait.error is not None:
+                    raise wait.error
+                if result.on_ready.ready:
+                    return
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise CeleryTimeoutError("The operation timed out.")
-                heard = self._heard
+                    if not answered():
+                        self._look(task_ids)
+                    if not result.on_ready.ready and wait.error is None:
+                        raise CeleryTimeoutError("The operation timed out.")
+                    continue
                 self._listener.wait(
-                    self._progress(result, heard), woken, _INTERVAL if left is None else min(left, _INTERVAL)
+                    self._progress(result, wait),
+                    wait.woken,
+                    _INTERVAL if left is None else min(left, _INTERVAL),
                 )
                 if on_interval is not None:
                     on_interval()
                 yield
 
-    def _progress(self, result: Any, heard: int) -> Callable[[], bool]:
+    def _progress(self, result: Any, wait: _Wait) -> Callable[[], bool]:
+        """A lone result has to be ready; a set hears of each of its members."""
         if isinstance(result, AsyncResult):
-            return lambda: result.on_ready.ready
-        return lambda: self._heard != heard
+            return lambda: result.on_ready.ready or wait.error is not None
+        return lambda: wait.heard
+
+    def _look(self, task_ids: Sequence[str]) -> None:
+        """Read at once what there was no time to be told: `get(timeout=0)` finds what is there."""
+        if self._listener.out_of_reach:
+            return
+        try:
+            found = self._read(task_ids)
+        except DatabaseUnavailable:
+            return
+        for task_id, encoded in found:
+            self._on_result(task_id, encoded)
 
     # -- what the listener calls ----------------------------------------------------------------------
 
-    def _on_result(self, task_id: str, encoded: Encoded) -> None:
-        if not self.on_message and not _waiting_on(self._pending_results, task_id):
-            return  # nobody is left, and Celery would keep it for whoever comes
-        meta = self._decode(encoded)
+    def _on_result(self, task_id: str, encoded: Encoded) -> bool:
+        """Hand it to those whom it concerns; what goes wrong there is theirs, not the leading thread's.
+
+        It stays awaited until it has been handed over, so nothing is lost where that is interrupted.
+        """
+        if not _waiting_on(self._pending_results, task_id):
+            return False  # nobody is left, and Celery would keep it for whoever comes
+        if self._passing.get(task_id) == encoded:
+            return False
+        waits = [wait for wait in list(self._waits) if wait.concerns(task_id)]
+        try:
+            meta = self._decode(encoded)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as exc:  # noqa: BLE001
+            for wait in waits:
+                wait.tell(exc)
+            return False
+        for wait in waits:
+            self._tell_of(meta, wait)
         if meta["status"] in states.READY_STATES:
-            self.cancel_for(task_id)
-        self.on_state_change(meta, None)
-        self._heard += 1
-        for event, awaited in list(self._wakes_for.items()):
-            if awaited is None or awaited == task_id:
-                event.set()
+            self.on_state_change(meta, None)
+        else:
+            self._passing[task_id] = encoded
+        for wait in waits:
+            wait.tell()
+        return True
+
+    def _tell_of(self, meta: Any, wait: _Wait) -> None:
+        if wait.on_message is None:
+            return
+        try:
+            wait.on_message(meta)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as exc:  # noqa: BLE001
+            wait.tell(exc)
 
     @contextmanager
-    def _woken_by(self, task_id: str | None) -> Iterator[threading.Event]:
-        """An event that is set when this task, or any, has a new state."""
-        event = threading.Event()
-        self._wakes_for[event] = task_id
+    def _waiting(self, wait: _Wait) -> Iterator[_Wait]:
+        self._waits[wait] = None
         try:
-            yield event
+            yield wait
         finally:
-            self._wakes_for.pop(event, None)
+            self._waits.pop(wait, None)
 
 
 def _unready(result: Any) -> Iterator[AsyncResult]:

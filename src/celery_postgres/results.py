@@ -132,7 +132,7 @@ class Results:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._crowd = Crowd()
         self._opened: tuple[Session, Server] | None = None
         self._hurry_until = 0.0

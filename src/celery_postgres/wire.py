@@ -343,6 +343,8 @@ class Session:
             if self.unsent and self.flush():
                 return True  # libpq may have taken in an answer meanwhile
             return _wait_for(self.fileno(), writing=self.unsent, timeout=timeout)
+        except OperationalError as exc:  # ended by another thread: there is no socket any more
+            raise DatabaseUnavailable(str(self.broken or exc)) from exc
         finally:
             self._at_socket.release()
 

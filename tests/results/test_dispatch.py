@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from celery import states
 from celery.app.task import Context
-from celery.result import AsyncResult
+from celery.result import AsyncResult, GroupResult
+from kombu.exceptions import OperationalError
+
+from celery_postgres.errors import DatabaseUnavailable
+from celery_postgres.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +144,86 @@ def test_parts_of_one_id_at_two_places_count_twice(app: Celery, database_url: st
     assert bodies(database_url) == 1
 
 
+def test_header_of_groups_is_stored_with_its_body_too(
+    app: Celery, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its values come in the header's structure, also of parts whose results are ignored."""
+    declare_queue(app)
+    inner = GroupResult("inner", [AsyncResult("g.0", app=app), AsyncResult("g.1", app=app)], app=app)
+    app.backend.apply_chord(("g", [inner, AsyncResult("g.2", app=app)]), None)
+    app.backend.set_chord_size("g", 3)
+    for index in range(2):
+        quiet = part(app, "g", index)
+        quiet.ignore_result = True
+        app.backend.mark_as_done(f"g.{index}", index, quiet)
+    gathered: list[Any] = []
+
+    def die(_: Any, values: Any) -> None:
+        gathered.append(values)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.backend, "_prepared", die)
+        with pytest.raises(KeyboardInterrupt):
+            app.backend.mark_as_done("g.2", 2, part(app, "g", 2))
+    assert gathered == [[[0, 1], 2]]
+    assert AsyncResult("g.2", app=app).state == states.PENDING
+    app.backend.mark_as_done("g.2", 2, part(app, "g", 2))
+    assert bodies(database_url) == 1
+
+
+def test_chord_at_work_does_not_expire(new_app: Callable[..., Celery], database_url: str) -> None:
+    """However long it takes, as long as a part returns within half of `result_expires`."""
+    app = new_app(database_url, result_expires=2)
+    declare_queue(app)
+    app.backend.set_chord_size("g", 5)
+    for index in range(5):
+        time.sleep(0.6)
+        app.backend.cleanup()
+        app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
+    assert bodies(database_url) == 1
+
+
+def test_parts_of_a_chord_that_is_applied_again_before_its_size(app: Celery, database_url: str) -> None:
+    declare_queue(app)
+    header = [AsyncResult(f"g.{index}", app=app) for index in range(2)]
+    for times in (1, 2):
+        app.backend.apply_chord(("g", header), None)
+        app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+        app.backend.set_chord_size("g", 2)
+        app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
+        assert bodies(database_url) == times
+
+
+def test_database_that_is_lost_while_the_body_is_prepared(
+    app: Celery, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chord waits for it instead of failing."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 1)
+    publish, tried = app.amqp._retry_publish, []
+
+    def lose(*arguments: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise OperationalError from DatabaseUnavailable("lost")
+        return publish(*arguments)
+
+    monkeypatch.setattr(app.amqp, "_retry_publish", lose)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    assert bodies(database_url) == 1
+    assert AsyncResult("body of g", app=app).state == states.PENDING
+
+
+def test_what_is_sent_behind_the_gathering_is_sent(app: Celery, database_url: str) -> None:
+    """By a greenlet, say, which has a copy of the context in which a handler of a signal spawned it."""
+    declare_queue(app)
+    with Outbox(app.backend._database.place).gathering():
+        context = copy_context()
+    context.run(lambda: app.send_task("any", task_id="body of nobody"))
+    assert bodies(database_url) == 1
+
+
 def test_body_for_another_broker_goes_there(
     new_app: Callable[..., Celery], database_url: str, module_database_url: str
 ) -> None:
@@ -161,3 +247,27 @@ def test_frozen_chord_counts_what_returned_before_its_size(app: Celery, database
     assert bodies(database_url) == 1
     app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
     assert bodies(database_url) == 2
+
+
+def test_lost_session_does_not_send_the_body_twice_to_another_broker(
+    new_app: Callable[..., Celery],
+    database_url: str,
+    module_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = new_app(module_database_url, backend=database_url)
+    app.send_task("any", ignore_result=True)
+    before = bodies(module_database_url)
+    app.backend.set_chord_size("g", 1)
+    dispatch, tried = app.backend._chords.dispatch, []
+
+    def lose(*arguments: Any) -> bool:
+        tried.append(1)
+        if len(tried) == 1:
+            raise DatabaseUnavailable("lost")
+        return dispatch(*arguments)
+
+    monkeypatch.setattr(app.backend._chords, "dispatch", lose)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    assert len(tried) == 2
+    assert bodies(module_database_url) == before + 1

@@ -15,7 +15,7 @@ from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
 from celery_postgres import results
-from celery_postgres.errors import ConfigurationError
+from celery_postgres.errors import ConfigurationError, DatabaseUnavailable
 from tests.fixtures.waiting import eventually
 
 from . import sums
@@ -253,3 +253,27 @@ def test_password_is_masked(app: Celery, new_app: Callable[..., Celery]) -> None
 def test_one_backend_for_all_threads_of_a_process(app: Celery) -> None:
     assert app.backend.thread_safe
     assert app.backend is app._backend_cache
+
+
+class Unspeakable(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_exception_without_a_text(new_app: Callable[..., Celery], database_url: str) -> None:
+    app = new_app(database_url, result_serializer="pickle", accept_content=["json", "pickle"])
+    app.backend.store_result("a", Unspeakable(), states.FAILURE)
+    assert isinstance(AsyncResult("a", app=app).result, Unspeakable)
+
+
+def test_session_that_another_thread_ends(app: Celery) -> None:
+    """Who waits at its socket is told of a lost session, which is opened again, not of a driver's error."""
+    app.backend.store_result("a", 1, states.SUCCESS)
+    opened = app.backend._results._opened
+    assert opened is not None
+    session = opened[0]
+    session.close()
+    with pytest.raises(DatabaseUnavailable):
+        session.wait_readable(0.1)

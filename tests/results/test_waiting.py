@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from celery import states
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 class Getter(threading.Thread):
     """Waits for one result in a thread of its own."""
 
-    def __init__(self, app: Celery, task_id: str, **options: Any) -> None:
+    def __init__(self, app: Celery, task_id: str | UUID, **options: Any) -> None:
         super().__init__(daemon=True)
         self.result = AsyncResult(task_id, app=app)
         self.options = {"timeout": 60, **options}
@@ -101,6 +104,25 @@ def test_result_larger_than_a_notification(
     assert getter.ended - begin < 4.0
 
 
+def test_no_time_to_wait_is_time_to_look(app: Celery) -> None:
+    """As with Celery's own backends: what is there is found, what is not is a timeout."""
+    for name in "abc":
+        app.backend.store_result(name, name, states.SUCCESS)
+    assert AsyncResult("a", app=app).get(timeout=0) == "a"
+    assert AsyncResult("b", app=app).get(timeout=-1) == "b"
+    assert GroupResult(uuid(), [AsyncResult(n, app=app) for n in "abc"], app=app).get(timeout=0) == [*"abc"]
+    with pytest.raises(CeleryTimeoutError):
+        AsyncResult("never", app=app).get(timeout=0)
+
+
+def test_task_id_that_is_a_uuid(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    task_id = uuid4()
+    getter = Getter(app, task_id)
+    eventually(waits(database_url))
+    store_elsewhere(new_app, database_url, str(task_id), 1)
+    assert getter.outcome() == 1
+
+
 def test_timeout_is_kept(app: Celery) -> None:
     begin = time.monotonic()
     with pytest.raises(CeleryTimeoutError):
@@ -121,6 +143,76 @@ def test_on_message_hears_of_every_state(
     assert getter.outcome() == 1
     assert heard.count("PROGRESS") == 3
     assert heard[-1] == states.SUCCESS
+
+
+def test_each_hears_of_its_own_messages(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """Also where several wait in one process, some of them without listening."""
+    heard: dict[str, list[Any]] = {"a": [], "c": []}
+    getters = [Getter(app, "a", on_message=heard["a"].append), Getter(app, "b")]
+    getters.append(Getter(app, "c", on_message=heard["c"].append))
+    eventually(lambda: app.backend.result_consumer._listener._waiting == 3)
+    worker = new_app(database_url).backend
+    for name in "bac":
+        worker.store_result(name, name, states.SUCCESS)
+    assert [getter.outcome() for getter in getters] == ["a", "b", "c"]
+    assert [meta["result"] for meta in heard["a"]] == ["a"]
+    assert [meta["result"] for meta in heard["c"]] == ["c"]
+
+
+def test_what_goes_wrong_with_one_result_is_its_own_matter(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """One thread reads for all: what it cannot decode, or whose callback raises, is not its own result."""
+
+    def complain(_: Any) -> None:
+        raise ValueError("of the callback")
+
+    leader = Getter(app, "leader's")
+    eventually(waits(database_url))
+    getters = [Getter(app, "pickled"), Getter(app, "heard", on_message=complain)]
+    eventually(lambda: app.backend.result_consumer._listener._waiting == 3)
+    pickling = new_app(database_url, result_serializer="pickle", accept_content=["json", "pickle"])
+    pickling.backend.store_result("pickled", {1}, states.SUCCESS)
+    store_elsewhere(new_app, database_url, "heard", 1)
+    assert "pickle" in repr(getters[0].outcome())
+    assert "of the callback" in repr(getters[1].outcome())
+    store_elsewhere(new_app, database_url, "leader's", 1)
+    assert leader.outcome() == 1
+
+
+def test_interrupted_leader_loses_nobodys_result(
+    app: Celery, new_app: Callable[..., Celery], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soft time limit, say, strikes the thread that reads for all, just when another's result has come."""
+    leader = Getter(app, "leader's")
+    eventually(waits(database_url))
+    getter = Getter(app, "other")
+    eventually(lambda: app.backend.result_consumer._listener._waiting == 2)
+    consumer = app.backend.result_consumer
+    hand_over, struck = consumer.on_state_change, threading.Event()
+
+    def strike(*arguments: Any) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise SoftTimeLimitExceeded
+        hand_over(*arguments)
+
+    monkeypatch.setattr(consumer, "on_state_change", strike)
+    store_elsewhere(new_app, database_url, "other", 2)
+    assert isinstance(leader.outcome(), SoftTimeLimitExceeded)
+    assert getter.outcome() == 2
+
+
+def test_forgetting_takes_nothing_from_others(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    getter = Getter(app, "a")
+    eventually(waits(database_url))
+    AsyncResult("a", app=app).forget()
+    store_elsewhere(new_app, database_url, "a", 1)
+    assert getter.outcome() == 1
 
 
 def test_join_of_a_group_in_its_order(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
@@ -223,6 +315,21 @@ def test_without_notifications_the_poll_finds_it(new_app: Callable[..., Celery],
     assert getter.outcome() == 1
 
 
+def test_polls_slow_down_while_nothing_new_is_found(
+    new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """A task that has begun is in the table, and is heard of once."""
+    app = new_app(database_url, result_backend_transport_options={"notify": False})
+    app.backend.store_result("a", None, states.STARTED)
+    heard: list[Any] = []
+    begin = time.monotonic()
+    getter = Getter(app, "a", on_message=heard.append, timeout=2)
+    assert isinstance(getter.outcome(), CeleryTimeoutError)
+    assert time.monotonic() - begin < 5
+    assert [meta["status"] for meta in heard] == [states.STARTED]
+    assert app.backend.result_consumer._listener._pause > 0.3
+
+
 def test_lost_notification_costs_a_poll(new_app: Callable[..., Celery], database_url: str) -> None:
     app = new_app(database_url, result_backend_transport_options={"max_poll_interval": 1.0})
     getter = Getter(app, "a")
@@ -249,6 +356,40 @@ def test_session_that_is_terminated(app: Celery, new_app: Callable[..., Celery],
     eventually(waits(database_url))
     store_elsewhere(new_app, database_url, "b", 2)
     assert [getter.outcome() for getter in getters] == [1, 2]
+
+
+def test_server_that_does_not_answer_keeps_nobody_over_his_time(new_app: Callable[..., Celery]) -> None:
+    """One connects, for as long as that takes; the others wait no longer than they want to."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = new_app(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/any?connect_timeout=5")
+        first = Getter(app, "a", timeout=2)
+        eventually(lambda: app.backend.result_consumer._listener._connecting)
+        begin = time.monotonic()
+        with pytest.raises(CeleryTimeoutError):
+            AsyncResult("b", app=app).get(timeout=1)
+        assert time.monotonic() - begin < 3
+        assert isinstance(first.outcome(), CeleryTimeoutError)
+
+
+def test_lock_that_is_held_for_long(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
+    """Somebody's VACUUM FULL, say: who waits waits on, and who stores tries again."""
+    short = {"lock_timeout": 0.2}
+    waiting = new_app(
+        database_url,
+        result_backend_transport_options={**short, "poll_interval": 0.5, "max_poll_interval": 0.5},
+    )
+    storing = new_app(database_url, result_backend_transport_options=short)
+    storing.backend.store_result("set up", 1, states.SUCCESS)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE celery.result")
+        getter = Getter(waiting, "a")
+        storer = threading.Thread(target=lambda: storing.backend.store_result("a", 1, states.SUCCESS))
+        storer.start()
+        storer.join(1.5)
+        assert storer.is_alive()
+        connection.rollback()
+    storer.join(20)
+    assert getter.outcome() == 1
 
 
 def test_waiting_callers_survive_a_restart_of_the_server(
@@ -333,7 +474,9 @@ def test_thousand_waiting_threads_on_one_session(
         waiting = [
             pool.submit(lambda name=str(n): AsyncResult(name, app=app).get(timeout=100)) for n in range(1000)
         ]
-        eventually(lambda: app.backend.result_consumer._listener._waiting == 1000, 60)
+        listener = app.backend.result_consumer._listener
+        eventually(lambda: listener._waiting == 1000 or any(future.done() for future in waiting), 60)
+        assert [future.exception() for future in waiting if future.done()] == []
         with psycopg.connect(database_url) as connection:
             sessions = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
