@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from evaluation.database import create_tables, engine_for, sessions_for
 from evaluation.load import load
+from kombu import Exchange, Queue
 from worker_process import WorkerProcess
 
 from . import site
@@ -73,10 +74,12 @@ class Sender:
             return count
 
     def forget_queue(self) -> None:
-        """Delete the queue from both brokers."""
+        """Delete the queue from both brokers, with its binding, which Redis finds where it was declared."""
         for app in (self._legacy, self._new):
             with app.connection_for_write() as broker:
-                broker.default_channel.queue_delete(self._queue)
+                queue = Queue(self._queue, Exchange(self._queue), self._queue)(broker.default_channel)
+                queue.declare()
+                queue.delete()
 
     def close(self) -> None:
         self._legacy.close()

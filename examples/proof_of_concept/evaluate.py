@@ -39,7 +39,7 @@ def run(ids: Sequence[int], wait_s: float) -> int:
             print(f"Evaluation {id_}, sent as {result.id}")
         with started_worker(wait_s) as worker:
             values = {id_: result.get(timeout=wait_s, propagate=False) for id_, result in sent.items()}
-            echo(worker)
+            echo(worker, *sent.values())
         for id_, value in values.items():
             print(f"\nEvaluation {id_}: {sent[id_].state}, {value!r}")
             _tell(connection, id_)

@@ -31,8 +31,9 @@ def run(seconds: float) -> int:
         _connect()
         sent = _send()
         with started_worker(left()) as worker:
-            _wait(sent, left())
-            echo(worker)
+            for result in sent:
+                result.get(timeout=left())
+            echo(worker, *sent)
             _status()
             errors = _fail(worker, left())
             kept = _shut_down(worker, left())
@@ -81,13 +82,11 @@ def started_worker(timeout_s: float, *arguments: str, app: str = "proof_of_conce
         yield worker
 
 
-def _wait(sent: list[AsyncResult[Any]], timeout_s: float) -> None:
-    for result in sent:
-        result.get(timeout=timeout_s)
-
-
-def echo(worker: WorkerProcess) -> None:
-    """What the tasks said, once."""
+def echo(worker: WorkerProcess, *ended: AsyncResult[Any]) -> None:
+    """What the tasks said, once. A result may be here sooner than the last line of its task."""
+    for result in ended:
+        end = "succeeded" if result.successful() else "raised"
+        worker.wait_line(f"[{result.id}] {end}", site.PATIENCE_S)
     for line in worker.take("poc."):
         print(f"  {line}")
 
@@ -107,7 +106,7 @@ def _fail(worker: WorkerProcess, timeout_s: float) -> bool:
         result.get(timeout=timeout_s)
     except IntentionalError as error:
         taken = time.monotonic() - begin
-        echo(worker)
+        echo(worker, result)
         last = (result.traceback or "").strip().splitlines()[-1]
         print(f"  {result.state} after {taken:.1f} s: {error!r}; its traceback ends with")
         print(f"  {last}")

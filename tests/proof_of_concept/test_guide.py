@@ -138,6 +138,18 @@ def test_nothing_is_left(walk: Walk) -> None:
         assert {name for (name,) in rows} == {"app", "information_schema"}
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("walk")
+def test_old_broker_is_left_as_it_was() -> None:
+    """The queue of the cut-over is gone from Redis, with its bindings."""
+    if not reachable(REDIS_URL):
+        pytest.skip("no Redis at TEST_REDIS_URL")
+    import redis
+
+    with redis.Redis.from_url(REDIS_URL) as client:
+        assert list(client.scan_iter("*cutover-*")) == []
+
+
 def test_new_files_only() -> None:
     """The application does not know the proof, nor Celery outside its two files for it."""
     for file in (ROOT / "examples" / "evaluation").rglob("*.py"):
