@@ -105,7 +105,7 @@ class Cancellation:
                 run((sql.ROLLBACK, ()), timeout=self._timeout)
         if recorded.state is not None:
             bell = ResultBell(self._session.schema)
-            run(bell.ring(task_id, recorded.state.encoded), timeout=self._timeout)
+            run(bell.ring(recorded.state), timeout=self._timeout)
         return Outcome(
             task_id,
             cancelled=True,

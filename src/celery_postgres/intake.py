@@ -33,6 +33,7 @@ from .settlements import Settlements
 from .sql import consumers as consumer_sql
 from .sql import messages as sql
 from .sql import topology as topology_sql
+from .sql.flush import NEVER_WAIT
 from .subscription import Roster, Source, Subscription
 from .turn import Turn
 
@@ -84,6 +85,8 @@ class Intake:
         self._refusal: DatabaseRejected | None = None
         self._failure: Exception | None = None
         calls = self.incarnation.register(pooled=server.pooled)
+        if not server.pooled:
+            calls.append((NEVER_WAIT, ()))
         if self._listening:
             calls.append(bell.listen())
         session.run(*calls, timeout=options.connect_timeout)

@@ -162,7 +162,7 @@ class Results:
         self._wake(self._open()[0], result)
 
     def _wake(self, session: Session, result: Result) -> None:
-        session.send([self._bell.ring(result.task_id, result.encoded)], self._rung)
+        session.send([self._bell.ring(result)], self._rung)
 
     def _rung(self, batch: Batch) -> None:
         if batch.results and batch.results[0].count:  # somebody waited, and may wait for the next one

@@ -16,7 +16,7 @@ from .sql import Statement, results, wakeup
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .results import Encoded
+    from .results import Result
     from .wire import Call
 
 #: What may stand in a notification.
@@ -82,14 +82,18 @@ class ResultBell:
     def bucket(task_id: str) -> int:
         return zlib.crc32(task_id.encode(errors="replace")) % BUCKETS
 
-    def ring(self, task_id: str, encoded: Encoded) -> Call:
+    def ring(self, result: Result) -> Call:
         """Tell who waits; belongs in a transaction of its own, after the commit of the result."""
-        bucket = self.bucket(task_id)
+        bucket = self.bucket(result.task_id)
+        head, inside = _payload(result)
         return results.WAKE_IF_WAITED, (
             self._channels[bucket],
-            _payload(task_id, encoded),
+            head,
             self._lock_class,
             bucket,
+            result.task_id,
+            result.state,
+            inside,
         )
 
     def begin(self, buckets: Collection[int]) -> list[Call]:
@@ -106,14 +110,17 @@ class ResultBell:
         ]
 
 
-def _payload(task_id: str, encoded: Encoded) -> str:
-    head = f"{len(task_id)},{task_id}"
+def _payload(result: Result) -> tuple[str, str]:
+    """Its beginning, and the result itself where that is short JSON text."""
+    head, encoded = f"{len(result.task_id)},{result.task_id}", result.encoded
+    if 4 * len(head) >= _LARGEST_PAYLOAD:
+        return "", ""
     if encoded.content_type == JSON and len(encoded.payload) + 4 * len(head) < _LARGEST_PAYLOAD:
         try:
-            return head + encoded.payload.decode()
+            return head, encoded.payload.decode()
         except UnicodeDecodeError:  # compressed
-            return head
-    return head if 4 * len(head) < _LARGEST_PAYLOAD else ""
+            return head, ""
+    return head, ""
 
 
 def read_payload(payload: bytes) -> tuple[str, bytes] | None:

@@ -53,6 +53,11 @@ def give(value: Any) -> Any:
 
 
 @app.task
+def give_large(size: int) -> str:
+    return "x" * size
+
+
+@app.task
 def fail(text: str) -> None:
     raise OwnError(text)
 
@@ -99,6 +104,20 @@ def append_line(path: str, line: str) -> str:
 def append_size(values: list[Any], path: str) -> int:
     append_line(path, str(len(values)))
     return len(values)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def give_late(value: Any) -> Any:
+    time.sleep(0.01)
+    return value
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def append_sum(self: Any, numbers: list[int], path: str, name: str) -> int:
+    """Leave a line: name, whether this delivery is another one, the sum."""
+    again = "again" if self.request.delivery_info["redelivered"] else "first"
+    append_line(path, f"{name} {again} {sum(numbers)}")
+    return sum(numbers)
 
 
 @app.task

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from celery import states
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import BackendStoreError, SoftTimeLimitExceeded
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
@@ -470,11 +470,11 @@ def test_thousand_waiting_threads_on_one_session(
 ) -> None:
     worker = new_app(database_url).backend
     worker.store_result("set up", 1, states.SUCCESS)
+    listener = app.backend.result_consumer._listener  # Celery may make a backend twice in threads that race
     with ThreadPoolExecutor(1000) as pool:
         waiting = [
             pool.submit(lambda name=str(n): AsyncResult(name, app=app).get(timeout=100)) for n in range(1000)
         ]
-        listener = app.backend.result_consumer._listener
         eventually(lambda: listener._waiting == 1000 or any(future.done() for future in waiting), 60)
         assert [future.exception() for future in waiting if future.done()] == []
         with psycopg.connect(database_url) as connection:
@@ -509,3 +509,30 @@ def test_forked_child_waits_for_itself(
     process.join(20)
     store_elsewhere(new_app, database_url, "parent's", "p")
     assert getter.outcome() == "p"
+
+
+def test_nobody_is_told_of_what_was_refused(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """Neither of a result that the server does not store, nor of one that a success keeps out."""
+    worker = new_app(database_url).backend
+    worker.store_result("set up", 1, states.SUCCESS)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE celery.result ADD CHECK (task_id <> 'refused')")
+    getter = Getter(app, "refused", timeout=2)
+    eventually(waits(database_url))
+    with pytest.raises(BackendStoreError):
+        worker.store_result("refused", 1, states.SUCCESS)
+    assert isinstance(getter.outcome(), CeleryTimeoutError)
+
+    getter = Getter(app, "kept")
+    eventually(waits(database_url))
+    with psycopg.connect(database_url) as connection:  # stored, and told to nobody yet
+        connection.execute(
+            "INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta)"
+            """ VALUES ('kept', 'SUCCESS', 'application/json', 'utf-8',
+                        '{"status": "SUCCESS", "result": "first", "task_id": "kept"}'::bytea)"""
+        )
+        connection.commit()
+        worker.store_result("kept", "second", states.SUCCESS)
+    assert getter.outcome() == "first"

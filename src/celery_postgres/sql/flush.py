@@ -23,3 +23,7 @@ FLUSH = Statement(
     """SELECT set_config('synchronous_commit', $1::text, true),
        pg_catalog.pg_logical_emit_message(true, 'celery-postgres', '')""",
 )
+
+#: For a session whose last transactions a crash may undo without harm: without its claim a message is ready,
+#: without its acknowledgement it is delivered again.
+NEVER_WAIT = Statement("never_wait", "SELECT set_config('synchronous_commit', 'off', false)")

@@ -93,11 +93,15 @@ SELECT (SELECT count(*) FROM results), (SELECT count(*) FROM groups), (SELECT co
 # A process that waits for results holds the lock of their bucket shared, so an exclusive try fails exactly
 # then, and only then is anybody notified. The test comes after the commit of the result: the waiter takes its
 # lock first and reads the result then, so one of the two always sees the other.
-#: 1 channel, 2 payload, 3 and 4 the lock's keys.
+# Nobody is told of what was not stored: because it was refused, or because a success stood there already.
+#: 1 channel, 2 beginning of the payload, 3 and 4 the lock's keys, 5 task id, 6 its state, 7 the result as it
+#: goes with the payload, or nothing.
 WAKE_IF_WAITED = Statement(
     "wake_if_waited",
-    """SELECT pg_notify($1::text, $2::text)
- WHERE NOT pg_try_advisory_xact_lock($3::int, $4::int)""",
+    """SELECT pg_notify($1::text, $2::text || $7::text)
+ WHERE NOT pg_try_advisory_xact_lock($3::int, $4::int)
+   AND (SELECT state = $6::text AND ($7::text = '' OR meta = convert_to($7::text, 'UTF8'))
+          FROM {s}.result WHERE task_id = $5::text)""",
 )
 
 #: 1 first lock key, 2 buckets. Waits for who tests just then.
