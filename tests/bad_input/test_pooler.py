@@ -6,9 +6,12 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from celery import Celery
+from celery.result import AsyncResult
 from kombu import Connection
 
 from celery_postgres.errors import ConfigurationError
@@ -67,6 +70,27 @@ def test_sessions_are_shared(admin, pooled_url):
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 6
     assert [take(admin.url, queue=f"q{number}") for number in range(6)] == list(range(6))
+
+
+def test_results(pooled_url):
+    """What is stored is found by who waits, at the pace of the poll, also by many at once."""
+    app, elsewhere = (
+        Celery("any", broker=pooled_url, backend=pooled_url, set_as_current=False) for _ in range(2)
+    )
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            waiting = [pool.submit(AsyncResult(str(n), app=app).get, timeout=20) for n in range(5)]
+            time.sleep(0.2)
+            for number in range(5):
+                elsewhere.backend.store_result(str(number), number, "SUCCESS")
+            assert [future.result(20) for future in waiting] == list(range(5))
+        begin = time.monotonic()
+        assert AsyncResult("0", app=app).get(timeout=5) == 0
+        assert time.monotonic() - begin < 1
+    finally:
+        for made in (app, elsewhere):
+            made.backend.result_consumer.stop()
+            made.backend._results.close()
 
 
 def test_settings_do_not_stay_behind(admin, pooled_url):

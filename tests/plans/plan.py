@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from celery_postgres.wire import Session
 
 #: Grow with the backlog; whatever reads one of them whole gets slower with it.
-BIG = frozenset({"message", "ready", "unacked", "delayed", "result"})
+BIG = frozenset({"message", "ready", "unacked", "delayed", "result", "group_result", "chord", "chord_part"})
 
 _numbers = itertools.count(1)
 

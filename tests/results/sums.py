@@ -101,6 +101,20 @@ def append_size(values: list[Any], path: str) -> int:
     return len(values)
 
 
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def give_late(value: Any) -> Any:
+    time.sleep(0.01)
+    return value
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def append_sum(self: Any, numbers: list[int], path: str, name: str) -> int:
+    """Leave a line: name, whether this delivery is another one, the sum."""
+    again = "again" if self.request.delivery_info["redelivered"] else "first"
+    append_line(path, f"{name} {again} {sum(numbers)}")
+    return sum(numbers)
+
+
 @app.task
 def append_error(request: Any, exc: BaseException, traceback: Any, path: str) -> None:
     append_line(path, f"{type(exc).__name__}: {exc}")
