@@ -53,6 +53,11 @@ def give(value: Any) -> Any:
 
 
 @app.task
+def give_large(size: int) -> str:
+    return "x" * size
+
+
+@app.task
 def fail(text: str) -> None:
     raise OwnError(text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,13 +12,13 @@ from celery import chain, chord, group, states
 from celery.exceptions import ChordError
 from celery.result import AsyncResult
 
+from tests.fixtures.process import run
 from tests.fixtures.waiting import eventually
 
 from . import sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from celery import Celery
 
@@ -134,6 +136,63 @@ def test_body_that_fails(worked: Celery) -> None:
     result = chord([sums.give.s(1)], sums.fail_on_total.s("in the body")).delay()
     with pytest.raises(sums.OwnError, match="in the body"):
         result.get(timeout=WAIT_S)
+
+
+def test_chord_without_parts(worked: Celery) -> None:
+    assert chord([], sums.gather.s()).delay().get(timeout=WAIT_S) == []
+
+
+def test_header_with_a_countdown(worked: Celery) -> None:
+    header = [sums.give.s(1).set(countdown=0.5), sums.give.s(2)]
+    assert chord(header, sums.total.s()).delay().get(timeout=WAIT_S) == 3
+
+
+def test_body_whose_result_is_ignored(worked: Celery, tmp_path: Path) -> None:
+    path = tmp_path / "sizes"
+    chord([sums.give.s(1)], sums.append_size.s(str(path)).set(ignore_result=True)).delay()
+    eventually(lambda: path.exists() and path.read_text() == "1\n")
+
+
+def test_task_that_is_replaced_as_a_body(worked: Celery) -> None:
+    result = chord([sums.give.s(1), sums.give.s(2)], sums.replace_by_sum.s()).delay()
+    assert result.get(timeout=WAIT_S) == 6
+
+
+@pytest.mark.filterwarnings("ignore:task_allow_error_cb_on_chord_header")
+def test_errback_of_the_whole_chord(worked: Celery, tmp_path: Path) -> None:
+    path = tmp_path / "errors"
+    failing = chord([sums.fail.s("broken"), sums.give.s(1)], sums.total.s())
+    failing.link_error(sums.append_error.s(str(path)))
+    with pytest.raises(ChordError):
+        failing.delay().get(timeout=WAIT_S, follow_parents=False)
+    eventually(lambda: path.exists() and "ChordError: Dependency" in path.read_text())
+
+
+def test_large_results_fail_the_chord_instead_of_hanging(worked: Celery) -> None:
+    """Together they are more than a message may hold."""
+    header = [sums.give_large.s(6_000_000) for _ in range(3)]
+    with pytest.raises(ChordError, match="max_message_bytes"):
+        chord(header, sums.gather.s()).delay().get(timeout=WAIT_S, follow_parents=False)
+
+
+def test_command_that_shows_a_result(worked: Celery, module_database_url: str) -> None:
+    result = sums.add.delay(20, 22)
+    result.get(timeout=WAIT_S)
+    command = [sys.executable, "-m", "celery", "-A", "tests.results.sums", "result", result.id]
+    env = {"SUMS_URL": module_database_url, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert run(command, env).splitlines() == ["42"]
+
+
+def test_process_that_ends_while_it_waits(module_database_url: str, worked: Celery) -> None:
+    """Neither hangs nor complains."""
+    program = (
+        "import threading, time; from tests.results.sums import app;"
+        "results = [app.AsyncResult(str(n)) for n in range(3)];"
+        "[threading.Thread(target=r.get, daemon=True).start() for r in results];"
+        "app.backend.store_result('x', 1, 'SUCCESS'); print(app.AsyncResult('x').get(timeout=5))"
+    )
+    env = {"SUMS_URL": module_database_url, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert run([sys.executable, "-c", program], env).splitlines() == ["1"]
 
 
 def test_frozen_chord_that_is_applied_twice(worked: Celery, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ CHORDS, PARTS = 1_000, 3
 def client(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """The application of the tasks, over a database of the test's own."""
     monkeypatch.setattr(sums.app, "_backend_cache", None)
+    monkeypatch.setattr(sums.app.amqp, "_producer_pool", None)  # that of a test before is closed
     for name in ("broker_url", "result_backend"):
         monkeypatch.setitem(sums.app.conf, name, database_url)
     yield sums.app
