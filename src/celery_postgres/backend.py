@@ -298,7 +298,10 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         callback = maybe_signature(body, app=self.app)
         try:
             returned = self._ensure(lambda: self._gather(group_id, last))
-            self._send_body(group_id, callback, returned, stored)
+            if returned is None:
+                self._ensure(lambda: self._sent_already(group_id, stored))
+            else:
+                self._send_body(group_id, callback, returned, stored)
         except DatabaseUnavailable:
             raise
         except Exception as exc:  # noqa: BLE001  whatever the body's code does, its chord must end
@@ -333,15 +336,23 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _dispatch(self, group_id: str, stored: Result | None, outbox: Outbox) -> None:
         if not self._chords.dispatch(group_id, stored, outbox):
-            _log.warning(
-                "the body of chord %s was sent by another worker meanwhile: it is not sent again", group_id
-            )
-            if stored is not None:
-                self._results.store(stored)
+            self._sent_already(group_id, stored)
 
-    def _gather(self, group_id: str, last: Part | None) -> list[Any]:
-        """What the header returned, in its order and structure. Raises ChordError if a part has failed."""
+    def _sent_already(self, group_id: str, stored: Result | None) -> None:
+        _log.warning(
+            "the body of chord %s was sent by another worker meanwhile: it is not sent again", group_id
+        )
+        if stored is not None:
+            self._results.store(stored)
+
+    def _gather(self, group_id: str, last: Part | None) -> list[Any] | None:
+        """What the header returned, in its order and structure; None if the body was sent meanwhile.
+
+        Raises ChordError if a part has failed.
+        """
         parts = self._chords.parts(group_id)
+        if parts is None:
+            return None
         if last is not None and (last.position, last.task_id) not in {(p.position, p.task_id) for p in parts}:
             parts.append(last)
             parts.sort(key=lambda part: part.position)

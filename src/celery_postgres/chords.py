@@ -80,9 +80,11 @@ class Chords:
         rows = self._results.run((sql.KEEP_CALLBACK, (group_id, callback.packed())))[0]
         return rows.count > 0 and rows.flag(0, 0)
 
-    def parts(self, group_id: str) -> list[Part]:
-        """All that are in, in the order of the header."""
-        rows = self._results.run((sql.READ_PARTS, (group_id,)))[0]
+    def parts(self, group_id: str) -> list[Part] | None:
+        """All that are in, in the order of the header; None where they went with the body."""
+        rows, over = self._results.run((sql.READ_PARTS, (group_id,)), (sql.IS_OVER, (group_id,)))
+        if over.count and over.flag(0, 0):
+            return None
         return [
             Part(
                 group_id,

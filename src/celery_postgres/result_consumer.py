@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 #: Celery's `on_interval` is called about so often, in seconds.
 _INTERVAL = 1.0
+_COMPLAIN_EVERY = 30.0
 
 
 class _Wait:
@@ -70,6 +72,8 @@ class ResultConsumer(BaseResultConsumer):
         """What nobody has asked the database for yet, for the drainer of greenlets."""
         self._wanted = threading.Event()
         self._drain: _Wait | None = None
+        self._next_complaint = 0.0
+        self._pid = os.getpid()
 
     # -- what Celery calls ----------------------------------------------------------------------------
 
@@ -78,6 +82,7 @@ class ResultConsumer(BaseResultConsumer):
 
     def consume_from(self, task_id: str) -> None:
         """Costs nothing: who waits asks the database, not who might."""
+        self._check_process()
         self._listener.begin(task_id)
         self._unasked.add(task_id)
         self._wanted.set()
@@ -92,7 +97,13 @@ class ResultConsumer(BaseResultConsumer):
     def stop(self) -> None:
         self._listener.close()
 
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            self._after_fork()
+
     def on_after_fork(self) -> None:
+        """In a forked child: those who wait in the parent do not wait here."""
+        self._pid = os.getpid()
         self._waits = {}
         self._passing = {}
         self._unasked = set()
@@ -116,7 +127,9 @@ class ResultConsumer(BaseResultConsumer):
                 self._listener.ask(list(unasked))
                 self._listener.wait(lambda: wait.heard, wait.woken, timeout)
         except Exception:  # noqa: BLE001  also what a callback of the application raises
-            _log.exception("a result could not be handed over, it will be tried again")
+            if time.monotonic() >= self._next_complaint:
+                self._next_complaint = time.monotonic() + _COMPLAIN_EVERY
+                _log.exception("a result could not be handed over, it will be tried again")
             time.sleep(timeout or 0)
         finally:
             self._drain = None

@@ -64,6 +64,7 @@ CASES = [
     Case(chords.STORE_OF_PART, ("task7", "FAILURE", *JSON, *RESULT, "group7", 1), 60),
     Case(chords.KEEP_CALLBACK, ("group7", b"{}"), 40),
     Case(chords.READ_PARTS, ("group7",), 30),
+    Case(chords.IS_OVER, ("group7",), 10),
     Case(chords.DISPATCH, ("group7", DAY), 80),
     Case(chords.SET_SIZE, ("group7", 3, DAY), 40),
     Case(chords.ADD_PART, ("group7", DAY), 40),

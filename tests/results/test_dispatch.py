@@ -176,12 +176,17 @@ def test_chord_at_work_does_not_expire(new_app: Callable[..., Celery], database_
     """However long it takes, as long as a part returns within half of `result_expires`."""
     app = new_app(database_url, result_expires=2)
     declare_queue(app)
+    inner = GroupResult("inner", [AsyncResult(f"g.{index}", app=app) for index in range(4)], app=app)
+    app.backend.apply_chord(("g", [inner, AsyncResult("g.4", app=app)]), None)
     app.backend.set_chord_size("g", 5)
     for index in range(5):
         time.sleep(0.6)
         app.backend.cleanup()
         app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
-    assert bodies(database_url) == 1
+    ((body,),) = rows(
+        database_url, "SELECT convert_from(body, 'UTF8') FROM celery.message WHERE task_id LIKE 'body%'"
+    )
+    assert body.startswith("[[[[0, 1, 2, 3], 4]]")
 
 
 def test_parts_of_a_chord_that_is_applied_again_before_its_size(app: Celery, database_url: str) -> None:
@@ -271,3 +276,25 @@ def test_lost_session_does_not_send_the_body_twice_to_another_broker(
     app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
     assert len(tried) == 2
     assert bodies(module_database_url) == before + 1
+
+
+def test_parts_that_went_with_the_body_are_not_taken_for_none(
+    new_app: Callable[..., Celery], database_url: str, module_database_url: str
+) -> None:
+    """Two copies of the last part: one has sent the body when the other, with another broker, looks."""
+    app = new_app(module_database_url, backend=database_url)
+    app.send_task("any", ignore_result=True)
+    before = bodies(module_database_url)
+    app.backend.set_chord_size("g", 2)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    late, gather = new_app(module_database_url, backend=database_url).backend, app.backend._gather
+
+    def look_late(*arguments: Any) -> Any:
+        app.backend._gather = gather
+        late.mark_as_done("g.1", 1, part(app, "g", 1))
+        return gather(*arguments)
+
+    app.backend._gather = look_late
+    app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
+    assert bodies(module_database_url) == before + 1
+    assert AsyncResult("g.1", app=app).get(timeout=1) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from os import kill
@@ -55,9 +56,8 @@ def test_every_body_runs_whoever_is_killed(
     path.touch()
     chance = random.Random(1)
     workers = [start_worker(database_url, "-c", "2") for _ in range(2)]
-    for number in range(CHORDS):
-        header = [sums.give_late.s(number + part) for part in range(PARTS)]
-        chord(header, sums.append_sum.s(str(path), f"body{number}")).delay()
+    sender = threading.Thread(target=send_chords, args=(path,))
+    sender.start()
     begin, killed = time.monotonic(), Counter[str]()
     next_worker = begin + 5
     while len(seen(path)) < CHORDS:
@@ -70,6 +70,7 @@ def test_every_body_runs_whoever_is_killed(
             killed["workers"] += 1
             workers.append(start_worker(database_url, "-c", "2"))
             next_worker = time.monotonic() + 5
+    sender.join(10)
     print(f"{time.monotonic() - begin:.0f} s, killed: {dict(killed)}, bodies run again: {again(path)}")
     assert killed["children"] > 5
     assert killed["workers"] > 0
@@ -77,6 +78,12 @@ def test_every_body_runs_whoever_is_killed(
         number = int(name.removeprefix("body"))
         assert {total for _, total in lines} == {str(sum(number + part for part in range(PARTS)))}, name
         assert [kind for kind, _ in lines].count("first") <= 1, f"{name} was sent twice: {lines}"
+
+
+def send_chords(path: Path) -> None:
+    for number in range(CHORDS):
+        header = [sums.give_late.s(number + part) for part in range(PARTS)]
+        chord(header, sums.append_sum.s(str(path), f"body{number}")).delay()
 
 
 def kill_a_child(worker: SumsWorker, chance: random.Random, killed: Counter[str]) -> None:

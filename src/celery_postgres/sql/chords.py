@@ -7,14 +7,19 @@ from .results import OVER_ALL_BUT_SUCCESS, STORE_ROW
 
 # Makes the row if it is not there and locks it either way: a conflicting row is locked although the condition
 # lets nothing be written. What follows in the transaction sees what the holder before us has committed.
-# A chord that is still at work does not expire: half of its time is always left.
+# A chord that is still at work does not expire, nor does its saved structure: half of the time is left.
 #: 1 group id, 2 seconds to keep it or NULL.
 LOCK = Statement(
     "lock_chord",
-    """INSERT INTO {s}.chord AS c (group_id, expires_at)
-SELECT $1::text, now() + $2::float8 * interval '1 s'
-ON CONFLICT (group_id) DO UPDATE SET expires_at = excluded.expires_at
- WHERE c.expires_at < now() + $2::float8 * interval '0.5 s'""",
+    """WITH prolonged AS (
+    INSERT INTO {s}.chord AS c (group_id, expires_at)
+    SELECT $1::text, now() + $2::float8 * interval '1 s'
+    ON CONFLICT (group_id) DO UPDATE SET expires_at = excluded.expires_at
+     WHERE c.expires_at < now() + $2::float8 * interval '0.5 s'
+    RETURNING group_id, expires_at
+)
+UPDATE {s}.group_result g SET expires_at = p.expires_at
+  FROM prolonged p WHERE g.group_id = p.group_id AND g.expires_at < p.expires_at""",
 )
 
 # The part that would complete the chord is not entered here: it goes in together with the body, so that there
@@ -73,6 +78,13 @@ READ_PARTS = Statement(
     "read_parts",
     """SELECT position, task_id, state, content_type, content_encoding, meta FROM {s}.chord_part
  WHERE group_id = $1::text ORDER BY position, returned_at, task_id""",
+)
+
+# Behind READ_PARTS in one transaction: what was read is all there is if nobody has dispatched by then.
+#: 1 group id. Row: whether the body was sent.
+IS_OVER = Statement(
+    "is_chord_over",
+    "SELECT dispatched_at IS NOT NULL FROM {s}.chord WHERE group_id = $1::text",
 )
 
 # Dividing by zero ends the transaction, with everything in it, where somebody else has dispatched before.
