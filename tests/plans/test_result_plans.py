@@ -58,7 +58,6 @@ CASES = [
     Case(results.DELETE_GROUP, ("group7",), 20),
     Case(results.EXPIRE, (100,), 4000, rows=400),
     Case(chords.LOCK, ("group7", DAY), 40),
-    Case(chords.BEGIN_ANEW, ("group7",), 20),
     Case(chords.RETURN_PART, ("group7", 3, "part", "SUCCESS", *JSON), 60),
     Case(chords.RETURN_PART, ("group1", 10001, "part", "SUCCESS", *JSON), 60, "of many"),
     Case(chords.STORE_OF_PART, ("task7", "FAILURE", *JSON, *RESULT, "group7", 1), 60),

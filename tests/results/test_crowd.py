@@ -88,9 +88,8 @@ def test_exception_between_entering_and_leading(monkeypatch: pytest.MonkeyPatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(crowd, "_enter", enter_and_be_struck)
-        struck = Waiter(crowd)
-        struck.join(5)
-    assert isinstance(struck.outcome, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            crowd.wait(lambda: False, threading.Event(), take_in=lambda: None, pause=lambda _: None)
     other = Waiter(crowd)
     assert other.leads.wait(5)
     other.is_done.set()
