@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import chord
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from celery_postgres.verify.outcome import Fault, Finding
 from celery_postgres.verify.probe import ProbeError
 
 if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
     from celery_postgres.verify.stage import Stage
 
 _ROUND_TRIPS = 5
@@ -26,14 +29,14 @@ def results(stage: Stage) -> Finding:
     for number in range(_ROUND_TRIPS):
         begin = time.monotonic()
         result = add.delay([number, 1])
-        value = result.get(timeout=stage.request.timeout_s)
+        value = _awaited(stage, result)
         taken.append(time.monotonic() - begin)
         if value != number + 1:
             raise Fault(f"a task returned {number + 1}, and get() {value}", "report this as a bug")
     _require_stored(stage, result.id, "SUCCESS")
     failing = add.delay([])
     try:
-        failing.get(timeout=stage.request.timeout_s)
+        _awaited(stage, failing)
     except ProbeError:
         pass
     else:
@@ -49,6 +52,13 @@ def results(stage: Stage) -> Finding:
     )
 
 
+def _awaited(stage: Stage, result: AsyncResult) -> Any:
+    try:
+        return result.get(timeout=stage.request.timeout_s)
+    except CeleryTimeoutError:
+        raise Fault(f"no result came within {stage.request.timeout_s:g} s", "read the worker's log") from None
+
+
 def _require_stored(stage: Stage, task_id: str, state: str) -> None:
     """What was heard of is also a row: it is there for who asks later."""
     if (task_id, state) not in stage.rows("SELECT task_id, state FROM {s}.result"):
@@ -61,7 +71,7 @@ def chords(stage: Stage) -> Finding:
     add = stage.client.tasks["verify.add"]
     begin = time.monotonic()
     body = chord(add.s([number, 1]) for number in range(_PARTS))(add.s())
-    value = body.get(timeout=stage.request.timeout_s)
+    value = _awaited(stage, body)
     taken = time.monotonic() - begin
     expected = sum(range(_PARTS)) + _PARTS
     runs = len(stage.notes.of("started", body.id))
