@@ -71,7 +71,7 @@ class Commands:
         """
         session, server = self.session, self._server
         expected: list[int] = []
-        if outgoing.due_at is None:
+        if outgoing.due_at is None and self._options.notify:
             expected = self._not_quiet(self._routes.get((outgoing.exchange, outgoing.routing_key), ()))
         hurried = bool(expected) and outgoing.durable and server.can_flush
         batch = session.send([outgoing.call("off" if hurried else server.durable)])

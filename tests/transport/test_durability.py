@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from kombu import Producer, Queue
 from psycopg import sql
+
+from celery_postgres.sql import Statement
 
 pytestmark = pytest.mark.ours("synchronous_commit is PostgreSQL's")
 
@@ -28,7 +31,9 @@ def test_delivery_mode_says_whether_a_commit_waits_for_the_disk(fresh_broker, de
     with psycopg.connect(fresh_broker.url, autocommit=True) as server:
         database = sql.Identifier(urlsplit(fresh_broker.url).path[1:])
         server.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = {}").format(database, default))
-        with fresh_broker.connection() as connection, connection.channel() as channel:
+        # Where somebody may wait for it, a message is shown first and the disk is waited for afterwards.
+        nobody = {"transport_options": {"notify": False}}
+        with fresh_broker.connection(**nobody) as connection, connection.channel() as channel:
             Queue("q")(channel).declare()
             server.execute(WATCH)
             producer = Producer(channel, routing_key="q")
@@ -42,3 +47,11 @@ def test_delivery_mode_says_whether_a_commit_waits_for_the_disk(fresh_broker, de
             "again": "on",
             "in a batch": "on",
         }
+
+
+def test_claims_and_acknowledgements_do_not_wait_for_the_disk(channel: Any) -> None:
+    """What a crash takes back of them is delivered again; what is published on the other session is kept."""
+    setting = Statement("show_synchronous_commit", "SELECT current_setting('synchronous_commit')")
+    transport = channel.connection
+    assert transport.intake.session.run((setting, ()))[0].text(0, 0) == "off"
+    assert transport.commands.session.run((setting, ()))[0].text(0, 0) == "on"
