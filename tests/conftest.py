@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-pytest_plugins = ["tests.fixtures.database"]
+pytest_plugins = ["tests.fixtures.canary", "tests.fixtures.database"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

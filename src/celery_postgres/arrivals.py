@@ -6,6 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .messages import Claimed
     from .subscription import Subscription
 
@@ -68,11 +70,22 @@ class Arrivals:
         owner.source.arrived -= len(mine)
         return mine
 
-    def withdraw_all(self) -> list[Claimed]:
-        mine = []
-        while (entry := self.take()) is not None:
-            mine.append(entry[1])
-        return mine
+    def drop(self, lost: Iterable[Claimed]) -> int:
+        """Take out what is not ours any more; returns how many of them had not been handed over."""
+        gone = {id(claimed) for claimed in lost}
+        mine = [entry for entry in self._line if id(entry[1]) in gone]
+        for owner, _ in mine:
+            owner.source.arrived -= 1
+        if mine:
+            self._line = deque(entry for entry in self._line if id(entry[1]) not in gone)
+        return len(mine)
+
+    def withdraw_rows(self) -> list[Claimed]:
+        """Everything but the entries of the log, in its order."""
+        line, self._line = self._line, deque()
+        for owner, _ in line:
+            owner.source.arrived -= 1
+        return [claimed for _, claimed in line]
 
     def set_apart(self, claimed: Claimed) -> None:
         self._apart.setdefault(claimed.queue_id, deque()).append(claimed)

@@ -7,17 +7,16 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celery import maybe_signature, states
+from celery import states
 from celery._state import get_current_task
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.backends.base import (
     BaseKeyValueStoreBackend,
-    _create_chord_error_with_cause,
     compress_payload,
     decompress_payload,
 )
-from celery.exceptions import BackendStoreError, ChordError
-from celery.result import GroupResult, allow_join_result
+from celery.exceptions import BackendStoreError
+from celery.result import GroupResult
 from celery.signals import task_prerun
 from celery.utils.functional import _regen
 from kombu.serialization import loads
@@ -26,12 +25,12 @@ from kombu.utils.functional import retry_over_time
 
 from . import dsn as dsn_module
 from .chords import LAST, Chords, Part
+from .completion import Completion
 from .connection import Database
 from .delivery import ENQUEUED_AT
-from .errors import DatabaseRejected, DatabaseUnavailable
+from .errors import DatabaseRejected, DatabaseUnavailable, Error
 from .messages import readable
 from .options import Options
-from .outbox import Outbox
 from .result_consumer import ResultConsumer
 from .results import Encoded, Result, Results
 
@@ -82,6 +81,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self._database = Database(target, Options.parse(given, "result_backend_transport_options"))
         self._results = Results(self._database)
         self._chords = Chords(self._results, self.chord_expires)
+        self._completion = Completion(self, self._results, self._chords, self._database.place, self._ensure)
         self.result_consumer = ResultConsumer(
             self,
             self.app,
@@ -165,7 +165,15 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         try:
             self._ensure(lambda: self._results.store(value))
         except DatabaseRejected as exc:
+            self._not_stored(value, exc)
             raise BackendStoreError(str(exc), state=value.state, task_id=value.task_id) from exc
+        except Error as exc:
+            self._not_stored(value, exc)
+            raise
+
+    def _not_stored(self, value: Result, exc: Error) -> None:
+        """What Celery says about it differs from pool to pool, and does not always name the task."""
+        _log.error("the state %s of task %s could not be stored: %s", value.state, value.task_id, exc)
 
     def _result(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any) -> Result:
         task_id = str(task_id)
@@ -210,6 +218,11 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """Delete all that has expired now; it goes by itself too, behind the results that are stored."""
         self._results.expire()
 
+    def close(self) -> None:
+        """Let go of the connections; the next use opens others."""
+        self.result_consumer.stop()
+        self._results.close()
+
     # -- Celery's key-value view ----------------------------------------------------------------------
 
     def get(self, key: str) -> Encoded | None:
@@ -249,7 +262,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         kept = self._ensure(lambda: self._chords.set_size(group_id, chord_size))
         if kept is not None:
-            self._complete(group_id, self.decode(kept), None, None)
+            self._completion.complete(group_id, self.decode(kept), None, None)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
         self._chords.add(chord_id)
@@ -287,102 +300,11 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         )
         returned = self._ensure(lambda: self._chords.return_part(part, stored))
         if returned.verdict == "last":
-            self._complete(part.group_id, request.chord, part, stored)
+            self._completion.complete(part.group_id, request.chord, part, stored)
         elif returned.bodiless:
             kept = self._encoded(request.chord)
             if self._ensure(lambda: self._chords.keep_callback(part.group_id, kept)):
-                self._complete(part.group_id, request.chord, None, None)
-
-    def _complete(self, group_id: str, body: Any, last: Part | None, stored: Result | None) -> None:
-        """All parts are in, counting the last one: send the body, or tell it of the failure."""
-        callback = maybe_signature(body, app=self.app)
-        try:
-            returned = self._ensure(lambda: self._gather(group_id, last))
-            if returned is None:
-                self._ensure(lambda: self._sent_already(group_id, stored))
-            else:
-                self._send_body(group_id, callback, returned, stored)
-        except DatabaseUnavailable:
-            raise
-        except Exception as exc:  # noqa: BLE001  whatever the body's code does, its chord must end
-            _log.exception("Chord %r raised: %r", group_id, exc)
-            error = exc if isinstance(exc, ChordError) else ChordError(f"Join error: {exc!r}")
-            self.chord_error_from_stack(callback, error)
-            nothing = Outbox(self._database.place)
-            self._ensure(lambda: self._dispatch(group_id, stored, nothing))
-
-    def _send_body(self, group_id: str, callback: Any, returned: list[Any], stored: Result | None) -> None:
-        prepared: Outbox | None = None
-
-        def attempt() -> None:
-            nonlocal prepared
-            if prepared is None or len(prepared):  # what another broker has taken is not sent to it again
-                prepared = self._prepared(callback, returned)
-            self._dispatch(group_id, stored, prepared)
-
-        self._ensure(attempt)
-
-    def _prepared(self, callback: Any, returned: list[Any]) -> Outbox:
-        """The messages of the body; those for another broker are published by now."""
-        outbox = Outbox(self._database.place)
-        try:
-            with outbox.gathering():
-                self.app.amqp._retry_publish(callback.delay, returned)  # noqa: SLF001  as Celery's own do
-        except Exception as exc:
-            if _unavailable(exc) and not outbox.passed:
-                raise DatabaseUnavailable(f"the body of a chord waits for the database: {exc}") from exc
-            raise ChordError(f"Callback error: {exc!r}") from exc
-        return outbox
-
-    def _dispatch(self, group_id: str, stored: Result | None, outbox: Outbox) -> None:
-        if not self._chords.dispatch(group_id, stored, outbox):
-            self._sent_already(group_id, stored)
-
-    def _sent_already(self, group_id: str, stored: Result | None) -> None:
-        _log.warning(
-            "the body of chord %s was sent by another worker meanwhile: it is not sent again", group_id
-        )
-        if stored is not None:
-            self._results.store(stored)
-
-    def _gather(self, group_id: str, last: Part | None) -> list[Any] | None:
-        """What the header returned, in its order and structure; None if the body was sent meanwhile.
-
-        Raises ChordError if a part has failed.
-        """
-        parts = self._chords.parts(group_id)
-        if parts is None:
-            return None
-        if last is not None and (last.position, last.task_id) not in {(p.position, p.task_id) for p in parts}:
-            parts.append(last)
-            parts.sort(key=lambda part: part.position)
-        values = [self._unpacked(part) for part in parts]
-        structure = self._results.read_group(group_id)
-        if structure is None:
-            return values
-        by_id = {part.task_id: value for part, value in zip(parts, values, strict=True)}
-        _, members = self.decode(structure)["result"]
-        return [self._laid_out(member, by_id) for member in members]
-
-    def _laid_out(self, node: Any, by_id: dict[str, Any]) -> Any:
-        """The values of a saved result's members, nested as they are."""
-        (task_id, _), members = node
-        if members is not None:
-            return [self._laid_out(member, by_id) for member in members]
-        if task_id in by_id:
-            return by_id[task_id]
-        with allow_join_result():  # not a part of this chord
-            return self.app.AsyncResult(task_id).get(timeout=self.app.conf.result_chord_join_timeout)
-
-    def _unpacked(self, part: Part) -> Any:
-        value = self.decode(part.encoded)
-        if part.state in self.EXCEPTION_STATES:
-            value = self.exception_to_python(value)
-        if part.state in states.PROPAGATE_STATES:
-            raise _create_chord_error_with_cause(
-                message=f"Dependency {part.task_id} raised {value!r}", original_exc=value
-            )
-        return value
+                self._completion.complete(part.group_id, request.chord, None, None)
 
 
 def _passing_is_unavailable(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -397,13 +319,6 @@ def _passing_is_unavailable(work: Callable[[], Any]) -> Callable[[], Any]:
             raise
 
     return attempt
-
-
-def _unavailable(exc: BaseException | None) -> bool:
-    """Whether it came of a database out of reach; kombu wraps what a publish raises."""
-    while exc is not None and not isinstance(exc, DatabaseUnavailable):
-        exc = exc.__cause__
-    return exc is not None
 
 
 def _own_request(task_id: str) -> Any:

@@ -15,8 +15,9 @@ from .sql import broadcast as sql
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .encoding import Rows
     from .turn import Turn
-    from .wire import Call, Rows
+    from .wire import Call
 
 PAGE = 500
 
@@ -34,6 +35,11 @@ class BroadcastReader:
         """How many queues are followed."""
         return len(self._seen)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a read is due, and of any queue."""
+        return self.due and bool(self._seen)
+
     def follow(self, queue_id: int, snapshot: str) -> None:
         """Read the queue from a snapshot on; one that is followed already keeps its place."""
         self._seen.setdefault(queue_id, snapshot)
@@ -44,7 +50,7 @@ class BroadcastReader:
 
     def add_to(self, turn: Turn, arrive: Callable[[Claimed], None]) -> None:
         """The next read, if one is due; `arrive(entry)` gets what it finds."""
-        if not self.due or not self._seen:
+        if not self.wanted:
             return
         self.due = False
         turn.on_failure(lambda: setattr(self, "due", True))

@@ -14,8 +14,9 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
 from .batch import PublishBatch
-from .delivery import ENQUEUED_AT, TOKEN, Message, PublishToken, outgoing
-from .errors import AccessRefused, ChannelError, NoRoute
+from .dead_letter import MAX_DELIVERIES
+from .delivery import ENQUEUED_AT, TOKEN, Message, PublishToken, outgoing, read_json
+from .errors import AccessRefused, ChannelError, DatabaseUnavailable, NoRoute
 from .outbox import outbox
 from .qos import UNLIMITED, QoS
 from .subscription import Source, Subscription
@@ -258,8 +259,9 @@ class Channel(StdChannel):
             accept=lambda claimed: self._accept(claimed, tag, no_ack=no_ack),
             deliver=callback or _nobody,
             no_ack=no_ack,
+            exclusive=exclusive,
         )
-        if not intake.subscribe(subscription, exclusive=exclusive):
+        if not intake.subscribe(subscription):
             raise AccessRefused(f"queue {queue!r} has a consumer already and one of them wants to be alone")
         self._subscriptions[tag] = subscription
         if no_ack:
@@ -272,6 +274,7 @@ class Channel(StdChannel):
     def _accept(self, claimed: Claimed, tag: str | None, *, no_ack: bool) -> Message:
         if no_ack:
             self.connection.intake.ack(claimed)
+            self.connection.intake.pace()
             return Message(self, self.qos.next_tag(), claimed, tag)
         return Message(self, self.qos.deliver(claimed), claimed, tag)
 
@@ -289,6 +292,8 @@ class Channel(StdChannel):
                 )
             except ChannelError:  # others consume it
                 return
+            except DatabaseUnavailable:  # the sweep finds it
+                _log.info("queue %s is left behind, the database is away", queue.name)
             self.connection.intake.forget_queue(queue.id)
 
     def _forget(self, subscription: Subscription) -> None:
@@ -313,16 +318,34 @@ class Channel(StdChannel):
         self._credit()
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
-        """Give back in place, marked as redelivered; or drop, or dead-letter."""
+        """Give back in place, marked as redelivered; or drop, or dead-letter.
+
+        What comes back after `max_deliveries`, since it kills each process that executes it, say, is kept in
+        `dead_letter` instead.
+        """
         intake = self.connection.intake
         for claimed in self.qos.settle(delivery_tag):
-            if requeue:
+            if requeue and self._exhausted(claimed):
+                intake.reject(claimed, MAX_DELIVERIES)
+            elif requeue:
                 intake.release([claimed])
             else:
                 intake.reject(claimed)
         if requeue and not self.connection.in_event_loop:
             intake.flush()  # whoever looks next, with basic_get say, must find it
         self._credit()
+
+    def _exhausted(self, claimed: Claimed) -> bool:
+        limit = self.connection.options.max_deliveries
+        if claimed.logged or not limit or claimed.deliveries < limit:
+            return False
+        _log.warning(
+            "message %d (task %s) was given back after %d deliveries: it goes to dead_letter",
+            claimed.message_id,
+            read_json(claimed.headers).get("id"),
+            claimed.deliveries,
+        )
+        return True
 
     def basic_recover(self, requeue: bool = True) -> None:
         """Give back everything delivered and not settled."""

@@ -69,11 +69,9 @@ class Chords:
         calls: list[Call] = [self._lock(part.group_id), (sql.RETURN_PART, values)]
         if result is not None:
             calls.append((sql.STORE_OF_PART, (*result.values(), part.group_id, part.position)))
-        rows = self._results.run(*calls)[1]
-        returned = Returned(rows.text(0, 0) or "", rows.flag(0, 1))
-        if result is not None and returned.verdict != "last":
-            self._results.wake(result)
-        return returned
+        # The chord's row is locked until the commit: the other parts do not wait for our disk.
+        rows = self._results.commit(*calls, tell=result)[1]
+        return Returned(rows.text(0, 0) or "", rows.flag(0, 1))
 
     def keep_callback(self, group_id: str, callback: Encoded) -> bool:
         """For a chord whose size is not known yet; returns whether all parts are in by now."""
@@ -98,7 +96,7 @@ class Chords:
 
     def set_size(self, group_id: str, size: int) -> Encoded | None:
         """Returns the kept body if all parts are in already: then it is the caller's to dispatch."""
-        rows = self._results.run((sql.SET_SIZE, (group_id, size, self._keep_s)))[0]
+        rows = self._results.run(self._lock(group_id), (sql.SET_SIZE, (group_id, size, self._keep_s)))[1]
         kept = rows.raw(0, 1)
         return Encoded.unpacked(kept) if rows.flag(0, 0) and kept is not None else None
 

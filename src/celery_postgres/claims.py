@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from .encoding import Rows
     from .idleness import Idleness
     from .turn import Turn
-    from .wire import Rows
 
 
 class Claims:
@@ -28,6 +28,11 @@ class Claims:
         self._roster = roster
         self._idleness = idleness
         self._take = take
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a source has room and may find something."""
+        return any(source.look and source.room() > 0 for source in self._roster.sources)
 
     def add_to(self, turn: Turn) -> None:
         for source in self._roster.sources:

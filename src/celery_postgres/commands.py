@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from .backoff import Patience
 from .dead_letter import Burial
-from .errors import DatabaseRejected, NotFound
+from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound
 from .messages import Outgoing, Routed, read_claimed, read_routed
 from .sql import messages as sql
 from .sql.flush import FLUSH
+from .sqlstates import Reaction
 from .topology import EVENT_QUEUE_PREFIX, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .connection import Server
+    from .encoding import Rows
     from .options import Options
     from .wakeup import Bell
-    from .wire import Batch, Call, Rows, Session
+    from .wire import Batch, Call, Session
 
 _log = logging.getLogger(__name__)
 
 _ROUTES_AT_MOST = 1000
 
-_DEADLOCKS = ("40P01", "40001")
-_DEADLOCK_PAUSES = (0.02, 0.1, 0.5)
+T = TypeVar("T")
+
+#: How often what met others in a deadlock, or waited for a lock in vain, is tried again.
+_RETRIES = 5
+
+#: A publisher that waits for a full disk says so, and not every time.
+_WORD_EVERY = 30.0
 
 #: Nobody waited for a queue: for so many seconds that is taken for granted. Who goes idle meanwhile looks
 #: again after a little more (`cadence.AFTER_IDLE`).
@@ -51,24 +58,63 @@ class Commands:
         # what it misses is rung for after the answer.
         self._routes: dict[tuple[str, str], list[int]] = {}
         self._quiet_until: dict[int, float] = {}
+        self._next_word = 0.0
+
+    def resume(self, session: Session, server: Server) -> None:
+        """Go on with another session in the place of one that is lost."""
+        self.session, self._server = session, server
 
     def run(self, *calls: Call) -> list[Rows]:
-        """Run calls as one transaction; again if it met others in a deadlock, for nothing of it was done."""
-        for pause in _DEADLOCK_PAUSES:
+        """Run calls as one transaction; again while what was in the way may pass, as `publish` does."""
+        return self._persist(self._limit(None), lambda left: self._run_once(calls, left))
+
+    def _run_once(self, calls: Sequence[Call], left: float | None) -> list[Rows]:
+        limits = [limit for limit in (self._timeout, left) if limit is not None]
+        return self.session.run(*calls, timeout=min(limits, default=None))
+
+    def _limit(self, timeout: float | None) -> float | None:
+        return timeout or self._options.publish_timeout or None
+
+    def _persist(self, seconds: float | None, attempt: Callable[[float | None], T]) -> T:
+        """Try until it succeeds, or until so many seconds are over: nothing of a refused attempt was done.
+
+        `attempt(seconds)` is told how long it may take.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        patience, retried = Patience(), 0
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                return self.session.run(*calls, timeout=self._timeout)
+                return attempt(left)
             except DatabaseRejected as exc:
-                if exc.sqlstate not in _DEADLOCKS:
+                retried += exc.reaction is Reaction.RETRY
+                if not exc.passing or retried > _RETRIES:
                     raise
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-        return self.session.run(*calls, timeout=self._timeout)
+                pause = patience.after(exc.reaction)
+                if deadline is not None and time.monotonic() + pause >= deadline:
+                    raise
+                if exc.reaction is Reaction.BACK_OFF:
+                    self._say_waiting(pause, exc)
+            time.sleep(pause)
+
+    def _say_waiting(self, pause: float, exc: DatabaseRejected) -> None:
+        now = time.monotonic()
+        if now >= self._next_word:
+            self._next_word = now + _WORD_EVERY
+            _log.warning("the server has no room, trying again in %g s: %s", round(pause, 1), exc)
 
     def publish(self, outgoing: Outgoing, timeout: float | None = None) -> Routed:
         """Route and store one message; committed when this returns.
 
-        Raises NotFound (404) for an exchange that does not exist, DatabaseUnavailable when the outcome is
-        unknown: publishing the same `Outgoing` again stores nothing twice.
+        What passes (a deadlock, a lock, a full disk) is waited for up to `timeout` seconds, by default the
+        option `publish_timeout`; so is a standby that has to confirm.
+        Raises NotFound (404) for an exchange that does not exist, DatabaseRejected where nothing was stored,
+        DatabaseUnavailable when the outcome is unknown: publishing the same `Outgoing` again stores nothing
+        twice.
         """
+        return self._persist(self._limit(timeout), lambda left: self._publish_once(outgoing, left))
+
+    def _publish_once(self, outgoing: Outgoing, left: float | None) -> Routed:
         session, server = self.session, self._server
         expected: list[int] = []
         if outgoing.due_at is None and self._options.notify:
@@ -78,31 +124,56 @@ class Commands:
         # The bell leaves in the same flush, in a transaction of its own.
         rung = self._ring(expected)
         if (hurried or outgoing.repeated) and server.can_flush:
-            session.wait(session.send([(FLUSH, (server.durable,))]), timeout or self._timeout)
-        routed = read_routed(outgoing, session.wait(batch, timeout or self._timeout)[0])
+            self._flush(batch, left)
+        routed = read_routed(outgoing, session.wait(batch, left)[0])
         self._after([(outgoing, routed)], rung)
         return routed
+
+    def _flush(self, published: Batch, left: float | None) -> None:
+        """Wait for the disk, for what was published before without waiting."""
+        flushing = self.session.send([(FLUSH, (self._server.durable,))])
+        try:
+            self.session.wait(flushing, left)
+        except DatabaseRejected as exc:
+            if published.error is None:
+                raise DatabaseUnavailable(
+                    f"the message is stored, and nobody knows whether it is on disk: {exc}", exc.sqlstate
+                ) from exc
 
     def publish_all(self, batch: Sequence[Outgoing], first: Sequence[Call] = ()) -> list[Rows]:
         """The same for many, all or none of them, behind the calls `first`, whose answers are returned."""
         for exchange in {outgoing.exchange for outgoing in batch} - {""}:
             self.topology.require_exchange(exchange)
-        results = self.run(*first, *(outgoing.call(self._server.durable) for outgoing in batch))
-        answers, results = results[: len(first)], results[len(first) :]
+        calls = [*first, *(outgoing.call(self._server.durable) for outgoing in batch)]
+        if self._server.can_flush and any(outgoing.repeated for outgoing in batch):
+            calls.append((FLUSH, (self._server.durable,)))  # what is found and not written is waited for, too
+        try:
+            results = self._persist(self._limit(None), lambda left: self.session.run(*calls, timeout=left))
+        except DatabaseUnavailable:
+            for outgoing in batch:
+                outgoing.repeated = True
+            raise
+        answers, results = results[: len(first)], results[len(first) : len(first) + len(batch)]
         routed = [read_routed(outgoing, rows) for outgoing, rows in zip(batch, results, strict=True)]
         self._after(list(zip(batch, routed, strict=True)), set())
         return answers
 
     def _after(self, published: Iterable[tuple[Outgoing, Routed]], rung: set[int]) -> None:
         wake: set[int] = set()
+        limited: set[str] = set()
         for outgoing, routed in published:
             if not routed.queues:
                 self._count_unroutable(outgoing, routed)
-            for name in routed.limited:
-                self._trim(name)
+            limited.update(routed.limited)
             if not routed.held and self._options.notify:
                 wake.update(self._remember(outgoing, routed))
-        self._ring(wake - rung)
+        try:
+            for name in sorted(limited):
+                self._trim(name)
+            self._ring(wake - rung)
+        except Error as exc:
+            # It is stored, and that is what its publisher asks. The poll finds it, the next one trims.
+            _log.warning("a message was stored, and what follows was left undone: %s", exc)
 
     def _trim(self, name: str) -> None:
         """Drop or dead-letter the oldest of a queue with a maximal length.

@@ -1,4 +1,4 @@
-"""Opens sessions: what the server must be like, which settings hold, what its errors mean, what fork does.
+"""Opens sessions: what the server must be like, which settings hold, what its errors mean.
 
 A new session costs one round trip beside libpq's own: the facts about the server, our settings and the
 version of the schema come in one flush.
@@ -7,8 +7,7 @@ version of the schema come in one flush.
 from __future__ import annotations
 
 import logging
-import os
-import weakref
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,16 +15,23 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from . import schema
-from .errors import ConfigurationError, DatabaseUnavailable, SchemaError
+from . import fork, schema
+from .backoff import Backoff
+from .errors import ConfigurationError, DatabaseRejected, DatabaseUnavailable, Error, SchemaError
+from .exposure import warn_if_exposed
 from .refusals import not_connected, one_line, translate
 from .rights import migrate_command
 from .sql import Statement
+from .sqlstates import Reaction, reaction
 from .wire import Session
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
     from .dsn import Dsn
+    from .encoding import Rows
     from .options import Options
+    from .wire import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +56,8 @@ _KEEPALIVE = {
 # there is no other way; and nothing is worth compiling.
 #
 # Through a transaction pooler nothing is set, because it would stay on a server session that the next client
-# gets. Nothing is prepared there either, so plans are made for the tables as they are.
+# gets: there each transaction begins with what it cannot do without, see _SET_LOCAL. Nothing is prepared
+# there either, so plans are made for the tables as they are.
 #
 # A session pooler cannot be told from a transaction pooler: both tell a process id that is not the server's,
 # and who else may get a session shows only when somebody else gets it. So `pooled=false` is believed.
@@ -66,7 +73,7 @@ _GREET = Statement(
            to_regprocedure('pg_catalog.pg_logical_emit_message(boolean,text,text)')), 'EXECUTE'), false),
        CASE WHEN pg_backend_pid() = coalesce($1::int, pg_backend_pid()) THEN (
     SELECT count(set_config(name, value, false)) FROM (VALUES
-        ('search_path', 'pg_catalog', 0, false),
+        ('search_path', 'pg_catalog, pg_temp', 0, false),
         ('statement_timeout', $2::text, 0, false),
         ('lock_timeout', $3::text, 0, false),
         ('idle_in_transaction_session_timeout', '30000', 0, false),
@@ -86,6 +93,24 @@ _GREET = Statement(
      WHERE since <= current_setting('server_version_num')::int
        AND (NOT over_tcp OR inet_client_addr() IS NOT NULL)) END""",
 )
+
+# For each transaction through a transaction pooler: against a role's `statement_timeout = 50ms`, which would
+# stop a claim over and over. The timer is set anew for each statement, so what follows is under this one.
+# What makes a transaction read-only cannot be undone from inside it.
+#
+# 1 statement timeout ms, 2 lock timeout ms.
+_SET_LOCAL = Statement(
+    "set_local",
+    """SELECT count(set_config(name, value, true)) FROM (VALUES
+        ('statement_timeout', $1::text),
+        ('lock_timeout', $2::text),
+        ('idle_in_transaction_session_timeout', '30000')) AS setting (name, value)""",
+)
+
+# Where something did not keep what a session had prepared, and the SQLSTATE that told so.
+_unprepared: dict[tuple[object, ...], str] = {}
+
+_OUTDATED_PLAN = "0A000"
 
 # Poolers that the log has told of: a process has many connections, and says it once.
 _poolers: set[str] = set()
@@ -115,18 +140,32 @@ class Database:
     def __init__(self, dsn: Dsn, options: Options, *, connect_timeout: float | None = None) -> None:
         self.dsn = dsn
         self.options = options
-        self._connect_timeout = connect_timeout or options.connect_timeout
+        self.connect_timeout = connect_timeout or options.connect_timeout
 
     def open(self) -> tuple[Session, Server]:
-        """A new session and what is behind it. Blocks for as long as `connect_timeout` allows.
+        """A new session and what is behind it. Blocks for as long as `connect_timeout` allows, for each host.
 
+        A server that has no session left for us is asked again meanwhile, in pauses that grow.
         Raises DatabaseUnavailable when no session can be had, ConfigurationError when the server, the
         database or the role can never serve.
         """
-        parameters = {**_KEEPALIVE, **self.dsn.conninfo}
+        deadline = time.monotonic() + self.connect_timeout
+        backoff = Backoff()
+        while True:
+            try:
+                with fork.opening():
+                    return self._open_once()
+            except DatabaseUnavailable as exc:
+                pause = backoff.next()
+                if not exc.crowded or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+
+    def _open_once(self) -> tuple[Session, Server]:
+        parameters = {**_KEEPALIVE, **self.dsn.at_primary().conninfo}
         parameters["client_encoding"] = "utf8"
         parameters.setdefault("fallback_application_name", "celery-postgres")
-        parameters.setdefault("connect_timeout", str(max(2, round(self._connect_timeout))))
+        parameters.setdefault("connect_timeout", str(max(2, round(self.connect_timeout))))
         try:
             connection = psycopg.Connection.connect(make_conninfo(**parameters), autocommit=True)
         except psycopg.OperationalError as exc:
@@ -135,6 +174,7 @@ class Database:
             raise ConfigurationError(
                 f"{self.dsn.masked()} is not usable: {one_line(exc)}: correct the URL"
             ) from exc
+        warn_if_exposed(connection.pgconn)
         try:
             return self._greet(connection)
         except BaseException:
@@ -180,18 +220,17 @@ class Database:
             )
         told_pid = connection.pgconn.backend_pid
         role = connection.pgconn.user.decode()
-        session = Session(
-            connection, options.schema, translate=partial(translate, schema=options.schema, role=role)
-        )
-        values = (
-            {None: told_pid, True: 0, False: None}[options.pooled],
-            str(round(options.statement_timeout * 1000)),
-            str(round(options.lock_timeout * 1000)),
-        )
-        greeting = session.send([(_GREET, values)])
+        session = Session(connection, options.schema, translate=partial(self._judge, role))
+        unprepared = _unprepared.get(self.place)
+        believed = options.pooled
+        if believed is None and unprepared not in (None, _OUTDATED_PLAN):
+            believed = True  # it tells the server's own process id, and shares sessions all the same
+        limits = (str(round(options.statement_timeout * 1000)), str(round(options.lock_timeout * 1000)))
+        told = {None: told_pid, True: 0, False: None}[believed]
+        greeting = session.send([(_GREET, (told, *limits))])
         checking = session.send([(_SCHEMA_VERSION, ())])
-        facts = session.wait(greeting, self._connect_timeout)[0]
-        pooled = options.pooled if options.pooled is not None else facts.number(0, 1) != told_pid
+        facts = self._answer(session, greeting)
+        pooled = believed if believed is not None else facts.number(0, 1) != told_pid
         if facts.text(0, 0) != "UTF8":
             raise ConfigurationError(
                 f"the database {facts.text(0, 3)} has the encoding {facts.text(0, 0)}, which cannot hold "
@@ -200,7 +239,8 @@ class Database:
         if facts.flag(0, 4):
             raise DatabaseUnavailable(
                 f"{self.dsn.masked()} is a standby, which only reads: connect to the primary, or name all "
-                "hosts with target_session_attrs=read-write"
+                "hosts with target_session_attrs=read-write",
+                "25006",
             )
         default = facts.text(0, 5) or "on"
         server = Server(
@@ -214,53 +254,46 @@ class Database:
         )
         if pooled:
             self._say_pooled()
-        else:
+            session.begin_with((_SET_LOCAL, limits))
+        elif unprepared is None:
             session.prepare()
-        _sessions.add(session)
+        fork.known(session)
         return session, server
 
-    def _schema_version(self, session: Session, checking: object) -> str | None:
+    def _judge(self, role: str, result: PGresult, prepared: bool) -> Error:
+        error = translate(result, schema=self.options.schema, role=role, prepared=prepared)
+        state = error.sqlstate if isinstance(error, DatabaseUnavailable) else None
+        if state is not None and reaction(state) is Reaction.UNPREPARE and self.place not in _unprepared:
+            _unprepared[self.place] = state
+            _log.warning(
+                "%s does not keep what a session prepares: from now on nothing is prepared there. If a "
+                "transaction pooler is in between, set pooled=true",
+                self.dsn.masked(),
+            )
+        return error
+
+    def _answer(self, session: Session, asked: Batch) -> Rows:
         try:
-            rows = session.wait(checking, self._connect_timeout)[0]  # type: ignore[arg-type]
+            return session.wait(asked, self.connect_timeout)[0]
+        except DatabaseRejected as exc:  # a time-out of the role on a busy server, say: no session yet
+            raise DatabaseUnavailable(f"cannot use {self.dsn.masked()}: {exc}", exc.sqlstate) from exc
+
+    def _schema_version(self, session: Session, checking: Batch) -> str | None:
+        try:
+            rows = self._answer(session, checking)
         except SchemaError:
             return None
         return rows.text(0, 0) if rows.count else None
 
     def _say_pooled(self) -> None:
         where = self.dsn.masked()
-        if where not in _poolers:
+        if where not in _poolers and self.options.session_dsn is None:
             _poolers.add(where)
             _log.warning(
                 "%s is behind a transaction pooler: no notifications are heard and no session locks are "
                 "held, so latency is that of the poll (%g s) and a dead worker is noticed after 30 s. "
-                "Connect workers to PostgreSQL directly to have both, or, if the pooler keeps a session for "
-                "each connection, set pooled=false.",
+                "Connect workers to PostgreSQL directly to have both, or tell them a direct address in "
+                "session_dsn, or, if the pooler keeps a session for each connection, set pooled=false.",
                 where,
                 self.options.poll_interval,
             )
-
-
-# -- fork ---------------------------------------------------------------------------------------------
-# A child inherits the socket. Whatever it sends there, also the farewell that libpq sends when a connection
-# is finished, ends the parent's session; and the server sees the parent's death only when the last copy of
-# the socket is closed. A closed number would be reused by the child's next connection and then closed by
-# libpq: so the descriptor is turned to /dev/null and stays.
-
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _abandon_inherited() -> None:
-    sessions = list(_sessions)
-    _sessions.clear()
-    if not sessions:
-        return
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for session in sessions:
-        if session.broken is None:
-            os.dup2(nowhere, session.fileno(), inheritable=False)
-            session.abandon()
-    os.close(nowhere)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_inherited)

@@ -3,6 +3,9 @@
 A queue with `x-dead-letter-exchange` sends a copy there, with the history in the header `x-death`; the
 original goes in the same transaction. Without one the message is kept in the table `dead_letter` if the
 option `keep_rejected` says so, and dropped otherwise, as AMQP does.
+
+What was delivered too often is kept in `dead_letter` whatever the queue and the options say: a cycle of
+queues must not bring it back.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
+    from .encoding import Rows
     from .topology import Queue, Run
-    from .wire import Call, Rows
+    from .wire import Call
 
     Reader = Callable[[Rows], None]
+
+#: The reason of what was delivered `max_deliveries` times and never acknowledged.
+MAX_DELIVERIES = "max_deliveries"
 
 
 class Burial:
@@ -36,12 +43,19 @@ class Burial:
     ) -> None:
         """`keep` holds for a queue without a dead-letter exchange. `queue` is None where it is gone."""
         self._copies: list[tuple[Claimed, Outgoing]] = []
-        if queue is not None and queue.dead_letter_exchange is not None:
+        if reason == MAX_DELIVERIES:
+            keep = True
+        elif queue is not None and queue.dead_letter_exchange is not None:
             exchange = queue.dead_letter_exchange
             self._copies = [(message, _copy(message, queue, exchange, reason)) for message in claimed]
             keep = False
         self._consumer_id = consumer_id
         self._rejection = (sql.REJECT, (*settle_arguments(consumer_id, claimed), reason, keep))
+
+    @property
+    def repeatable(self) -> Call | None:
+        """The call that does it once more, should a crash undo it; None where a copy belongs to it."""
+        return None if self._copies else self._rejection
 
     def steps(self, refilled: Callable[[Iterable[int]], None]) -> Iterator[tuple[Call, Reader | None]]:
         """The calls, each with the reader of its answer; `refilled(ids)` hears where copies went."""

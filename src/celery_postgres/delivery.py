@@ -156,6 +156,7 @@ def outgoing(
         due_at=_due(headers) if options.hold_eta and task else None,
         durable=properties.get("delivery_mode") != 1,
         repeated=token.attempts > 1,
+        traced=options.publish_dedup,
     ), token
 
 

@@ -59,6 +59,9 @@ _SECRETS = frozenset(
     {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 )
 
+# Not `read-write`, which takes a role's default_transaction_read_only for the server's: our settings win.
+_PRIMARY = "primary" if pq.version() >= 140000 else "read-write"
+
 # Bounded: Python refuses to read a number of thousands of digits.
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _HOST_WITH_PORT = re.compile(r"([A-Za-z0-9.-]+):(\d+)")
@@ -89,6 +92,13 @@ class Dsn:
         """A connection string for `psycopg.connect`, password included; None removes a keyword."""
         merged = {**self.conninfo, **override}
         return make_conninfo("", **{key: value for key, value in merged.items() if value is not None})
+
+    def at_primary(self) -> Dsn:
+        """The same; where it names several hosts and not which of them is meant, the primary is."""
+        hosts = self.conninfo.get("host", "") + self.conninfo.get("hostaddr", "")
+        if "," not in hosts or "target_session_attrs" in self.conninfo:
+            return self
+        return Dsn({**self.conninfo, "target_session_attrs": _PRIMARY}, self.options)
 
     def sqlalchemy(self) -> URL:
         """The same address for `create_engine`, over psycopg.
@@ -129,10 +139,8 @@ class Dsn:
             _quoted_host(host) + (f":{port}" if port else "") for host, port in zip(hosts, ports, strict=True)
         )
         path = quote(rest.pop("dbname", ""), safe="")
-        secrets = _secrets()
         query = "&".join(
-            f"{key}={mask if key in secrets else quote(value, safe='/,:')}"
-            for key, value in {**self.options, **rest}.items()
+            f"{key}={_veiled(key, value, mask)}" for key, value in {**self.options, **rest}.items()
         )
         return f"postgresql://{userinfo}{'@' if userinfo else ''}{where}/{path}{'?' if query else ''}{query}"
 
@@ -201,6 +209,13 @@ def mask(url: str, mask: str = "**") -> str:
         # The semicolon is part of something, perhaps of a password.
         pieces = [str(url)]
     return ";".join(_masked(piece, mask) for piece in pieces)
+
+
+def _veiled(key: str, value: str, with_: str) -> str:
+    """A value of the query for people. One is a URL itself, and hides its own secrets."""
+    if key in _secrets():
+        return with_
+    return quote(mask(value, with_), safe="/,:@*") if key == "session_dsn" else quote(value, safe="/,:")
 
 
 def _masked(url: str, mask: str) -> str:

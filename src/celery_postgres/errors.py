@@ -18,8 +18,9 @@ No message holds a password or a body. The driver's error is always chained (`__
 
 from __future__ import annotations
 
-#: Lock and statement timeout, deadlock, a transaction that another one got in the way of.
-_PASSING = ("55P03", "57014", "40P01", "40001")
+from .sqlstates import Reaction, reaction
+
+_NO_SLOT = "53300"
 
 
 class Error(Exception):
@@ -35,7 +36,19 @@ class SchemaError(ConfigurationError):
 
 
 class DatabaseUnavailable(Error, ConnectionError):
-    """No session, or it was lost; the outcome of a statement under way is unknown."""
+    """No session, or it was lost; the outcome of a statement under way is unknown.
+
+    `sqlstate` is PostgreSQL's code where the server gave one.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the server, the role or the database takes no further session for now: do not insist."""
+        return self.sqlstate == _NO_SLOT
 
 
 class DatabaseRejected(Error):
@@ -49,9 +62,14 @@ class DatabaseRejected(Error):
         self.sqlstate = sqlstate
 
     @property
+    def reaction(self) -> Reaction:
+        """What to do about it, see `sqlstates.TABLE`. Nothing of the transaction was done."""
+        return reaction(self.sqlstate)
+
+    @property
     def passing(self) -> bool:
-        """Whether a lock, a time limit or a deadlock was in the way; nothing of the transaction was done."""
-        return self.sqlstate in _PASSING
+        """Whether it may be gone in a moment: a lock, a deadlock, a full disk."""
+        return self.reaction in (Reaction.RETRY, Reaction.BACK_OFF)
 
 
 class ChannelError(Error):

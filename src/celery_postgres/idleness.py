@@ -9,23 +9,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .errors import DatabaseRejected
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .line import Line
     from .wakeup import Bell
-    from .wire import Batch, Call, Session
+    from .wire import Batch, Call
 
 
 class Idleness:
     """The locks of one session; every queue is locked once at most, since the server counts."""
 
-    def __init__(self, session: Session, bell: Bell, *, listening: bool) -> None:
+    def __init__(self, session: Line, bell: Bell, *, listening: bool) -> None:
         self._session = session
         self._bell = bell
         self._listening = listening
         self._on: set[int] = set()
         self.on_begun: Callable[[], None] | None = None
         """Called when the server has answered: who publishes from now on can see that somebody waits."""
+
+    def forget(self) -> None:
+        """The session was replaced: the locks of the old one are gone."""
+        self._on.clear()
 
     def begin(self, queue_ids: Iterable[int]) -> bool:
         """Wait for these queues; False when that was so already, or when no bell would be heard."""
@@ -37,6 +44,10 @@ class Idleness:
         return True
 
     def _answered(self, ids: list[int], batch: Batch) -> None:
+        if isinstance(batch.error, DatabaseRejected):
+            # Locks of a session outlive the transaction that took them, and the server counts: what was taken
+            # before the refusal would never be given back.
+            self._session.send([self._bell.wait_no_more(ids)])
         locked = {
             rows.integer(row, 0) for rows in batch.results for row in range(rows.count) if rows.flag(row, 1)
         }

@@ -9,8 +9,11 @@ themselves, and the loop never waits for a round trip.
                             ▲                               │
                             └────── ack, release, reject ◀──┘
 
+The session is a `line.Line`: when it is lost, what was under way is where it was before, acknowledgements
+wait, and what was delivered stays ours. `recovery.py` makes both sides agree before anything is claimed.
+
 Thread-safety: settling may come from any thread, and so may `turn`; everything here is done under the
-session's lock. Callbacks run outside of it, in the thread that calls the transport's loop.
+line's lock. Callbacks run outside of it, in the thread that calls the transport's loop.
 """
 
 from __future__ import annotations
@@ -20,20 +23,24 @@ import time
 from typing import TYPE_CHECKING
 
 from .arrivals import Arrivals
+from .backoff import Patience
 from .broadcast import BroadcastReader
 from .cadence import Cadence
 from .claims import Claims
 from .dead_letter import Burial
 from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound
+from .held import Held
 from .idleness import Idleness
+from .line import Line
 from .liveness import Incarnation
 from .messages import Claimed, read_claimed
+from .outage import Lookout
 from .pacer import Pacer
+from .recovery import Recovery, own_settings
 from .settlements import Settlements
 from .sql import consumers as consumer_sql
 from .sql import messages as sql
 from .sql import topology as topology_sql
-from .sql.flush import NEVER_WAIT
 from .subscription import Roster, Source, Subscription
 from .turn import Turn
 
@@ -41,56 +48,88 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .connection import Server
+    from .encoding import Rows
+    from .liveness import Role
     from .options import Options
+    from .reconcile import Findings
     from .topology import Queue
     from .wakeup import Bell
-    from .wire import Batch, Call, Rows, Session
+    from .wire import Batch, Call, Session
 
 _log = logging.getLogger(__name__)
 
 #: How long acknowledgements are gathered while there is a backlog and enough to do.
 GATHER_DELAY = 0.005
 
-#: After this long a batch that the server refused is sent again.
-RETRY_DELAY = 0.5
-
 FLUSHES_AT_MOST = 3
+
+#: How long a consumer that leaves waits for a database that is away, in seconds.
+PATIENCE_AT_THE_END = 3.0
 
 
 class Intake:
     """Claims for all channels of one connection. Needs a session of its own."""
 
-    def __init__(self, session: Session, server: Server, bell: Bell, options: Options) -> None:
-        self.session = session
+    def __init__(
+        self,
+        connect: Callable[[], tuple[Session, Server]],
+        bell: Bell,
+        options: Options,
+        role: Role | None = None,
+        *,
+        max_outage: float | None = None,
+    ) -> None:
+        """`connect()` makes a session; `max_outage` is how long the line may be away, None for ever."""
+        session, server = connect()
+        self.session = Line(session)
         self.pooled = server.pooled
-        self.incarnation = Incarnation()
+        self.incarnation = Incarnation(role)
         self.on_look_planned: Callable[[], None] | None = None
         """Told, in any thread, when `seconds_to_poll` has changed; for an event loop's timer."""
         self._listening = options.notify and not server.pooled
         self._bell = bell
         self._options = options
         self._timeout = options.statement_timeout or None
-        self._lock = session.lock
+        self._lock = self.session.lock
         self._roster = Roster()
         self._arrivals = Arrivals()
-        self._settlements = Settlements(self.incarnation.id, keep_rejected=options.keep_rejected)
-        self._idleness = Idleness(session, bell, listening=self._listening)
+        self._held = Held()
+        self._settlements = Settlements(self.incarnation.id, self._held, keep_rejected=options.keep_rejected)
+        self._idleness = Idleness(self.session, bell, listening=self._listening)
         self._idleness.on_begun = self._went_idle
         self._cadence = Cadence(options.poll_interval, options.max_poll_interval)
         self._reader = BroadcastReader()
         self._claims = Claims(self.incarnation.id, self._roster, self._idleness, self._take)
+        self._recovery = Recovery(
+            connect,
+            self.session,
+            self.incarnation,
+            self._roster,
+            self._held,
+            settings=own_settings(bell, pooled=server.pooled, listening=self._listening),
+            pooled=server.pooled,
+            timeout=self._timeout,
+        )
+        self._recovery.on_agreed = self._agree
+        self._recovery.on_declared_dead = self.give_up
         self._claiming = True
+        self._aside = False
         self._waiting_since = 0.0
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
+        self._patience = Patience()
         self._failure: Exception | None = None
-        calls = self.incarnation.register(pooled=server.pooled)
-        if not server.pooled:
-            calls.append((NEVER_WAIT, ()))
-        if self._listening:
-            calls.append(bell.listen())
-        session.run(*calls, timeout=options.connect_timeout)
+        try:
+            self._recovery.begin(
+                session, stall_timeout=options.stall_timeout, timeout=options.connect_timeout
+            )
+        except BaseException:
+            session.close()
+            raise
         self.pacer = Pacer(self)
+        self.lookout = Lookout(
+            self.session, self._recovery.restore, look=self.pacer.help_out, max_outage=max_outage
+        )
 
     # -- consumers -----------------------------------------------------------------------------------
 
@@ -99,18 +138,25 @@ class Intake:
         """The queues that are consumed."""
         return self._roster.queue_ids
 
-    def subscribe(self, subscription: Subscription, *, exclusive: bool) -> bool:
+    def subscribe(self, subscription: Subscription) -> bool:
         """Register a consumer and begin to claim for it; False when the queue takes no further one.
 
         Raises NotFound when the queue was deleted meanwhile.
         """
         queue = subscription.queue
-        values = (self.incarnation.id, subscription.name, queue.id, subscription.no_ack, exclusive)
+        values = (
+            self.incarnation.id,
+            subscription.name,
+            queue.id,
+            subscription.no_ack,
+            subscription.exclusive,
+        )
         locked, entered = self._run((topology_sql.LOCK_QUEUE, (queue.id,)), (consumer_sql.SUBSCRIBE, values))
         if not locked.count:
             raise NotFound(f"queue {queue.name!r} was deleted just now: declare it again")
         if not entered.count:
             return False
+        self.lookout.start()
         with self._lock:
             self._roster.add(subscription)
             if queue.broadcast_from is not None:
@@ -133,7 +179,9 @@ class Intake:
             calls: list[Call] = [(consumer_sql.UNSUBSCRIBE, (self.incarnation.id, subscription.name))]
             if last:
                 calls += self._idleness.ending([queue_id])
-            self._run(*calls)
+            if not self.session.away:  # else the recovery makes up for it
+                with self.session.riding_out():
+                    self._run(*calls)
 
     def forget_queue(self, queue_id: int) -> None:
         """The queue is gone: so is its place in the log."""
@@ -170,13 +218,20 @@ class Intake:
     # -- settling ------------------------------------------------------------------------------------
 
     def ack(self, claimed: Claimed) -> None:
-        """Acknowledge; returns at once. Raises DatabaseUnavailable when the session is gone for good."""
+        """Acknowledge; returns at once, and `turn` or `pace` follow.
+
+        Raises DatabaseUnavailable when the line is over.
+        """
         if claimed.logged:
             return
         with self._lock:
             self._check_held(claimed)
             self._settlements.ack(claimed)
-        self.pacer.arm()
+
+    def pace(self) -> None:
+        """See to it that what could not be sent yet leaves within 20 ms, whatever the loop does."""
+        if self.unsent:
+            self.pacer.arm()
 
     def reject(self, claimed: Claimed, reason: str = "rejected") -> None:
         """Drop or dead-letter; as `ack`."""
@@ -201,10 +256,10 @@ class Intake:
         self.pacer.arm()
 
     def _check_held(self, claimed: Claimed) -> None:
-        if self.session.broken is not None:
+        if self.session.over is not None:
             raise DatabaseUnavailable(
-                f"message {claimed.message_id} cannot be settled, the session that claimed it is lost: "
-                "it will be delivered again"
+                f"message {claimed.message_id} (task {claimed.task_id}) cannot be settled, the consumer that "
+                "claimed it is gone: it will be delivered again"
             )
 
     def _put_back(self, entry: Claimed) -> None:
@@ -218,11 +273,17 @@ class Intake:
 
     def turn(self) -> None:
         """Send what has piled up, unless a batch is under way; never blocks."""
-        if self.session.busy or time.monotonic() < self._resume_at:
+        session = self.session
+        if session.away or session.busy or not self._has_work or time.monotonic() < self._resume_at:
             return
-        with self._lock:
-            if not self.session.busy and not self._can_wait():
-                self._send(claiming=self._claiming)
+        with session.riding_out(), self._lock:
+            if not session.busy and not self._can_wait():
+                self._send(claiming=self._claiming and not self._aside)
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether a turn would send anything: every step of the loop asks, and most have nothing."""
+        return bool(self._settlements) or self._claims.wanted or self._reader.wanted
 
     def _can_wait(self) -> bool:
         """Under load a fuller batch is worth a few milliseconds: the worker has half a window in hand.
@@ -255,14 +316,17 @@ class Intake:
     def _answered(self, turn: Turn, batch: Batch) -> None:
         error = batch.error
         if error is None:
+            self._patience.reset()
             turn.take(batch.results)
             return
         turn.undo()
         if isinstance(error, DatabaseRejected):
             # A deadlock, a time-out, a full disk: nothing of the batch happened, so it is sent again.
-            _log.warning("the server refused a batch, trying again in %g s: %s", RETRY_DELAY, error)
+            # One that no repetition helps too: an acknowledgement has nobody to be given to.
+            pause = self._patience.after(error.reaction)
+            _log.warning("the server refused a batch, trying again in %g s: %s", round(pause, 2), error)
             self._refusal = error
-            self._resume_at = time.monotonic() + RETRY_DELAY
+            self._resume_at = time.monotonic() + pause
             self._cadence.look_at(self._resume_at)
             self._look_planned()
         elif not isinstance(error, DatabaseUnavailable):
@@ -271,13 +335,12 @@ class Intake:
     # -- what comes back -----------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Take in what has arrived; never blocks. Raises what ended the session or cannot be retried."""
+        """Take in what has arrived; never blocks. Raises what ended the line or cannot be retried."""
         self.session.pump()
         if self._failure is not None:
             raise self._failure
-        notifications = self.session.notifications
-        while notifications:
-            self._rung(notifications.popleft())
+        while (payload := self.session.notification()) is not None:
+            self._rung(payload)
 
     def _rung(self, payload: bytes) -> None:
         try:
@@ -294,7 +357,8 @@ class Intake:
             else:
                 subscription.source.look = True
 
-    def _take(self, claimed: Claimed, source: Source) -> None:
+    def _take(self, claimed: Claimed, source: Source | None) -> None:
+        self._held.add(claimed)
         if claimed.expired:
             self.reject(claimed, "expired")
         else:
@@ -342,6 +406,28 @@ class Intake:
         if self.on_look_planned is not None:
             self.on_look_planned()
 
+    # -- a loop that stands still ----------------------------------------------------------------------
+
+    def set_aside(self) -> bool:
+        """Claim nothing any more, and give back what has not been handed over; False without a consumer.
+
+        For another thread than the loop's, which does not turn.
+        """
+        with self._lock:
+            if not self._roster.queue_ids:
+                return False
+            self._aside = True
+            self.release(self._arrivals.withdraw_rows())
+        self.turn()
+        return True
+
+    def take_up(self) -> None:
+        """Claim again."""
+        with self._lock:
+            self._aside = False
+            for source in self._roster.sources:
+                source.look = True
+
     # -- synchronous use -----------------------------------------------------------------------------
 
     def _run(self, *calls: Call) -> list[Rows]:
@@ -349,6 +435,7 @@ class Intake:
 
     def claim_one(self, queue: Queue) -> Claimed | None:
         """Claim the next message of a queue; blocks for a round trip."""
+        self.lookout.start()
         if queue.broadcast_from is not None:
             return self._next_entry(queue, queue.broadcast_from)
         self._roster.remember(queue)
@@ -359,13 +446,17 @@ class Intake:
             claimed = read_claimed(self._run(*calls)[0])
             if not claimed:
                 return None
+            with self._lock:
+                self._held.add(claimed[0])
             if not claimed[0].expired:
                 return claimed[0]
             self._bury_now(claimed, queue, "expired")
 
     def _bury_now(self, claimed: Sequence[Claimed], queue: Queue, reason: str) -> None:
         keep = self._options.keep_rejected
-        self._refilled(Burial(self.incarnation.id, claimed, queue, reason, keep=keep).run(self._run))
+        burial = Burial(self.incarnation.id, claimed, queue, reason, keep=keep)
+        self._refilled(burial.run(self._run))
+        self._held.settled(claimed, burial.repeatable)
 
     def _next_entry(self, queue: Queue, snapshot: str) -> Claimed | None:
         with self._lock:
@@ -389,14 +480,15 @@ class Intake:
                     self.session.wait_readable(self._timeout)
 
     def flush(self) -> None:
-        """Block until everything settled so far has reached the server.
+        """Block until everything settled so far has reached the server, unless the line is away.
 
+        Then it leaves as soon as that is home again.
         Raises DatabaseRejected when the server refuses it again and again.
         """
         refused = 0
         self._settle_under_way()
-        while self._settlements:
-            with self._lock:
+        while self._settlements and not self.session.away:
+            with self.session.riding_out(), self._lock:
                 if not self.session.busy:
                     self._refusal = None
                     self._send(claiming=False)
@@ -407,12 +499,29 @@ class Intake:
                 refused += 1
                 if refused == FLUSHES_AT_MOST:
                     raise self._refusal
-                time.sleep(RETRY_DELAY)
+                time.sleep(max(0.0, self._resume_at - time.monotonic()))
 
     @property
     def unsent(self) -> bool:
-        """Whether something settled has not been sent yet."""
-        return bool(self._settlements) or self.session.unsent
+        """Whether something settled could be sent and has not been."""
+        return not self.session.away and (bool(self._settlements) or self.session.unsent)
+
+    # -- the line: lost, home again, over -------------------------------------------------------------
+
+    def _agree(self, findings: Findings) -> None:
+        """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
+        self._idleness.forget()
+        self._held.drop(findings.lost)
+        findings.lost = self._settlements.lose(findings.lost)
+        self._arrivals.drop(findings.lost)
+        for claimed in findings.unknown:
+            self._take(claimed, None)
+        for source in self._roster.sources:
+            source.look = True
+            source.full_claims = 0
+        self._reader.due = True
+        self._resume_at = 0.0
+        self.pace()
 
     def give_up(self) -> None:
         """Others have declared us dead and given our messages back: what we still hold is not ours.
@@ -420,31 +529,37 @@ class Intake:
         In any thread; the loop meets DatabaseUnavailable, so that whoever consumes connects anew.
         """
         _log.error("this consumer was declared dead, its messages were given to others: connecting anew")
-        self.session.give_up("this consumer was declared dead: it did not show signs of life for too long")
-        if self.pacer.on_pumped is not None:
-            self.pacer.on_pumped()
+        self.session.end(
+            DatabaseUnavailable("this consumer was declared dead: it did not show signs of life for too long")
+        )
 
     def close(self) -> None:
-        """Settle what can be, give back what was not delivered, and leave. A lost session is no error."""
+        """Settle what can be, give back what was not delivered, and leave. A lost session is no error.
+
+        Waits for a few seconds if the database is away.
+        """
         self.pacer.stop()
+        self._claiming = False  # the pacer may be in the middle of a turn
         try:
-            if self.session.broken is None:
-                self._claiming = False  # the pacer may be in the middle of a turn
+            if self.session.wait_home(PATIENCE_AT_THE_END):
                 self._settle_under_way()
                 with self._lock:
-                    self._settlements.release(c for c in self._arrivals.withdraw_all() if not c.logged)
+                    self._settlements.release(self._arrivals.withdraw_rows())
                 self.flush()
                 self._delete_own_queues()
                 self._run(self.incarnation.deregister())
+            elif self.session.over is None:
+                _log.warning("the consumer leaves while the database is away: what it holds returns later")
         except Error as exc:
             _log.warning("the consumer left without saying so, its messages return after a grace: %s", exc)
         finally:
+            self.lookout.stop()
             self.session.close()
-            if self._settlements:
+            if self._settlements.final:
                 _log.warning(
                     "%d acknowledgements or rejections did not reach the server: those messages will be "
                     "delivered again",
-                    len(self._settlements),
+                    self._settlements.final,
                 )
 
     def _delete_own_queues(self) -> None:

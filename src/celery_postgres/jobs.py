@@ -16,7 +16,8 @@ from .sql import jobs as sql
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .wire import Call, Rows, Session
+    from .encoding import Rows
+    from .wire import Call, Session
 
 #: In the order in which a job goes through them.
 STATES = ("scheduled", "created", "active", "retry", "completed", "failed", "cancelled", "dead")
@@ -120,7 +121,7 @@ class Jobs:
             "-infinity" if chosen.since is None else chosen.since.isoformat(),
             "infinity" if chosen.before is None else chosen.before.isoformat(),
             chosen.queue,
-            None if chosen.name is None else _pattern(chosen.name),
+            None if chosen.name is None else pattern(chosen.name),
         )
         state = chosen.state
         if state is None:
@@ -151,14 +152,15 @@ class Jobs:
         return _job(rows, 0), _read_result(details, result) if result.count else details
 
 
-def _pattern(name: str) -> str:
-    """As LIKE wants it."""
+def pattern(name: str) -> str:
+    """A name in which `*` stands for anything, as LIKE wants it."""
     for special in ("\\", "%", "_"):
         name = name.replace(special, f"\\{special}")
     return name.replace("*", "%")
 
 
-def _instant(rows: Rows, row: int, column: int) -> datetime | None:
+def instant(rows: Rows, row: int, column: int) -> datetime | None:
+    """A timestamptz, in UTC."""
     microseconds = rows.number(row, column)
     return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
 
@@ -189,9 +191,9 @@ def _job(rows: Rows, row: int) -> Job:
         priority=rows.number(row, 4),
         deliveries=rows.number(row, 5),
         retries=rows.number(row, 6),
-        created_on=_instant(rows, row, 7),
-        started_on=_instant(rows, row, 8),
-        completed_on=_instant(rows, row, 9),
+        created_on=instant(rows, row, 7),
+        started_on=instant(rows, row, 8),
+        completed_on=instant(rows, row, 9),
         worker=rows.text(row, 10),
         tracked=None if rows.raw(row, 11) is None else rows.flag(row, 11),
     )
@@ -214,11 +216,11 @@ def _read_message(rows: Rows) -> Details:
         group_id=said("group"),
         exchange=rows.text(0, 1),
         routing_key=rows.text(0, 2),
-        due_on=_instant(rows, 0, 4),
+        due_on=instant(rows, 0, 4),
         dead_reason=rows.text(0, 5),
         held_by_host=rows.text(0, 6),
         held_by_pid=rows.number(0, 7),
-        claimed_on=_instant(rows, 0, 8),
+        claimed_on=instant(rows, 0, 8),
     )
 
 
@@ -236,8 +238,8 @@ def _read_result(details: Details, rows: Rows) -> Details:
         root_id=details.root_id or rows.text(0, 6),
         parent_id=details.parent_id or rows.text(0, 7),
         group_id=details.group_id or rows.text(0, 8),
-        recorded_on=_instant(rows, 0, 9),
-        recorded_until=_instant(rows, 0, 10),
+        recorded_on=instant(rows, 0, 9),
+        recorded_until=instant(rows, 0, 10),
     )
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .crowd import Crowd
+from .direct import for_sessions
 from .errors import DatabaseRejected, DatabaseUnavailable, Error
 from .results import Encoded, read_found
 from .sql import results as sql
@@ -47,7 +48,7 @@ class Listener:
     """
 
     def __init__(self, database: Database, on_result: Callable[[str, Encoded], bool]) -> None:
-        self._database = database
+        self._database = for_sessions(database)
         self._options = database.options
         self._bell = ResultBell(database.options.schema)
         self._on_result = on_result
@@ -252,17 +253,27 @@ class Listener:
     # -- what is sent, from any thread ----------------------------------------------------------------
 
     def _subscribe(self, session: Session, task_ids: Collection[str]) -> None:
-        """Under our lock, so that nobody reads before a subscription that he takes for granted is sent."""
+        """Under our lock, so that nobody reads before a subscription that he takes for granted is sent.
+
+        It leaves with the read that follows.
+        """
         if not self._told:
             return
         new = {self._bell.bucket(task_id) for task_id in task_ids} - self._held
         if new:
             self._held |= new
-            session.send(self._bell.begin(new), lambda batch: self._subscribed(new, batch))
+            session.send(
+                self._bell.begin(new), lambda batch: self._subscribed(session, new, batch), more=True
+            )
 
-    def _subscribed(self, buckets: set[int], batch: Batch) -> None:
-        if batch.error is not None:  # the poll goes on, and with it the next try
-            self._held -= buckets
+    def _subscribed(self, session: Session, buckets: set[int], batch: Batch) -> None:
+        if batch.error is None:
+            return
+        self._held -= buckets  # the poll goes on, and with it the next try
+        if not isinstance(batch.error, DatabaseUnavailable):
+            # Locks of a session outlive the transaction that took them: a time limit that strikes between two
+            # of them leaves the first, and whoever stores a result would go on telling us.
+            session.send(self._bell.end(buckets))
 
     def _read(self, session: Session, task_ids: Sequence[str]) -> list[Batch]:
         return [

@@ -1,92 +1,121 @@
-"""Who is alive: consumer incarnations, and what becomes of the messages of those that are gone.
+"""Who consumes: incarnations, and the signs of life that each one gives.
 
-A claim belongs to an incarnation, never to a clock. The incarnation's session holds an advisory lock that
-the server frees with the session; behind a pooler its beat speaks instead. Whoever sweeps looks for
-incarnations whose lock is free, waits for `grace` seconds of its own monotonic clock, because a live one
-whose session was cut takes its lock again, and then gives their messages back.
+A claim belongs to an incarnation, never to a clock. It lives as long as its row, and shows that by two
+advisory locks, which the server frees with their sessions: one of the session that claims, one of the
+session that beats. A killed session leaves the other, a killed process leaves none. Behind a pooler, which
+keeps no session, the beat alone speaks. Who judges by these signs is the `Reaper`.
+
+A row that is gone is how an incarnation learns that its messages were given to others: it can claim nothing
+any more, and its acknowledgements match nothing.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .process import Process, this_process
 from .sql import consumers as sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .encoding import Rows
     from .topology import Run
     from .wire import Call
 
-_log = logging.getLogger(__name__)
+#: A process that runs tasks itself may hold on to the interpreter, and then its beat waits, too.
+OWN_TASKS_FACTOR = 5
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a consuming process is in Celery's eyes; nothing is known of one that is no worker."""
+
+    node: str | None = None
+    pool: str | None = None
+
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether tasks may run in the very process that consumes."""
+        return self.pool != "prefork"
 
 
 class Incarnation:
     """One consuming connection of one process, for as long as it lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role | None = None) -> None:
         self.id = uuid.uuid4()
+        self.role = role or Role()
         self.lock_key = int.from_bytes(self.id.bytes[:8], "big", signed=True)
+        self.beat_key = int.from_bytes(self.id.bytes[8:], "big", signed=True)
 
-    def register(self, *, pooled: bool) -> list[Call]:
-        calls: list[Call] = [
-            (sql.REGISTER, (self.id, self.lock_key, pooled, socket.gethostname(), os.getpid()))
-        ]
+    def register(self, *, pooled: bool, stall_timeout: float = 60.0) -> list[Call]:
+        """The calls that make it known, for one batch of the session that claims.
+
+        They wait for the disk: a crash must not take away who it is while its claims are kept.
+        """
+        process, role = this_process(), self.role
+        stall_ms = round(stall_timeout * 1000) * (OWN_TASKS_FACTOR if role.runs_tasks else 1)
+        values = (
+            self.id,
+            self.lock_key,
+            self.beat_key,
+            pooled,
+            process.host,
+            process.pid,
+            process.host_id,
+            process.started,
+            role.node,
+            role.pool,
+            stall_ms,
+        )
+        calls: list[Call] = [(sql.BEGIN_EPOCH, ()), (sql.REGISTER, values)]
         if not pooled:
             calls.append((sql.HOLD, (self.lock_key,)))
         return calls
+
+    def resume(self, key: int, lost: int | None, *, pooled: bool) -> list[Call]:
+        """The calls with which a new session takes the place of a lost one, for one batch of its own.
+
+        `key` is that of the session: `lock_key` or `beat_key`; `lost` is the old one's `backend_pid`. What
+        the server still has of it is ended first, and has ended when the batch is done. Read the answer with
+        `resumed`.
+        """
+        if pooled:
+            return [(sql.BEAT, (self.id,))]
+        return [
+            (sql.END_HOLDER, (key, lost)),
+            (sql.HOLD, (key,)),
+            (sql.BEGIN_EPOCH, ()),
+            (sql.RESUME, (self.id,)),
+        ]
+
+    @staticmethod
+    def resumed(results: Sequence[Rows]) -> bool:
+        """Whether it is still itself: False when it was declared dead, and others have its messages."""
+        return results[-1].count == 1
+
+    def beat(self) -> Call:
+        """A sign of life; without a row it was declared dead."""
+        return sql.BEAT, (self.id,)
 
     def deregister(self) -> Call:
         return sql.DEREGISTER, (self.id,)
 
 
-class Reaper:
-    """Finds the dead and gives back what they held. One works at a time; any may take over."""
+def read_process(rows: Rows, row: int, first: int = 0) -> Process:
+    """From the columns that follow a consumer's id."""
+    return Process(
+        host=rows.text(row, first + 1) or "?",
+        pid=rows.number(row, first + 2) or 0,
+        host_id=rows.text(row, first + 3),
+        started=rows.number(row, first + 4),
+    )
 
-    def __init__(self, run: Run, *, grace: float, max_deliveries: int) -> None:
-        self._run = run
-        self._grace = grace
-        self._max_deliveries = max_deliveries
-        self._missing: dict[str, float] = {}
 
-    def reap(self) -> list[int]:
-        """Returns the queues that have something to claim again."""
-        rows = self._run((sql.FIND_LOST, ()))[0]
-        now = time.monotonic()
-        lost = {rows.text(row, 0) or "": row for row in range(rows.count)}
-        self._missing = {id_: self._missing.get(id_, now) for id_ in lost}
-        released: list[int] = []
-        for id_, since in list(self._missing.items()):
-            if now - since >= self._grace:
-                row = lost[id_]
-                released += self._give_back(id_, rows.text(row, 1) or "?", rows.number(row, 2))
-                del self._missing[id_]
-        return released
-
-    def _give_back(self, consumer_id: str, host: str, pid: int | None) -> list[int]:
-        freed = self._run((sql.REAP, (consumer_id, self._max_deliveries)))[0]
-        queues = []
-        total = buried = 0
-        for row in range(freed.count):
-            queues.append(freed.integer(row, 0))
-            total += freed.integer(row, 2)
-            buried += freed.integer(row, 2) - freed.integer(row, 1)
-        if total:
-            _log.warning(
-                "consumer %s (process %s on %s) is gone: %d of its messages are ready again, %d went to "
-                "dead_letter after too many deliveries",
-                consumer_id,
-                pid,
-                host,
-                total - buried,
-                buried,
-            )
-        return queues
-
-    def release_orphans(self) -> list[int]:
-        """What a consumer claimed in the moment in which it was declared dead."""
-        rows = self._run((sql.RELEASE_ORPHANS, (2 * self._grace + 1,)))[0]
-        return [rows.integer(row, 0) for row in range(rows.count)]
+def is_live(run: Run, consumer_id: uuid.UUID) -> bool:
+    """Whether a consumer exists and shows signs of life, as far as can be told at once."""
+    rows = run((sql.FIND_CONSUMER, (consumer_id,)))[0]
+    return rows.count == 1 and rows.flag(0, 5) and not read_process(rows, 0).ended()

@@ -1,8 +1,8 @@
-"""What has to be done by the clock, whoever does it: promote what is due, reap the dead, clear away.
+"""What has to be done by the clock, whoever does it: beat, and sweep or stand by to sweep.
 
 Each consuming connection has a thread with a session of its own, so a worker that is busy in its loop still
-does its share. One thread at a time sweeps, chosen by a lock; the others look every few seconds whether it
-is free. No daemon, no extension, no cron.
+does its share. One thread at a time sweeps, chosen by a lock. The others stand by: they watch the sweeper's
+process where it is a neighbour, and look in turn whether the lock is free. No daemon, no extension, no cron.
 """
 
 from __future__ import annotations
@@ -12,158 +12,269 @@ import random
 import threading
 import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from .dead_letter import Burial
-from .errors import DatabaseRejected, Error
-from .liveness import Reaper
-from .messages import Claimed, read_claimed, read_ids
-from .sql import consumers as consumer_sql
-from .sql import messages as message_sql
-from .sql import topology as topology_sql
-from .topology import Queue, Topology
+from .backoff import Backoff
+from .errors import DatabaseUnavailable, Error
+from .liveness import read_process
+from .reaper import end_sessions
+from .sql import consumers as sql
+from .sweeper import Sweeper
+from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from uuid import UUID
+    from collections.abc import Callable, Collection, Iterator
 
     from .connection import Database, Server
+    from .encoding import Rows
+    from .liveness import Incarnation
     from .wakeup import Bell
-    from .wire import Call, Rows, Session
+    from .wire import Call, Session
 
 _log = logging.getLogger(__name__)
 
 #: A process that consumes for less than this never opens the session.
 _FIRST = 1.0
-_TICK = 1.0
-#: What is due sooner than this is promoted together.
-_SHORTEST = 0.01
-_STAND_BY = 2.5
-_BEAT = 10.0
-_CLEAR = 5.0
-_BATCH = 1000
-#: Seconds; Celery's control and event queues say themselves how long, in `x-message-ttl`.
-_LOG_KEPT = 3600.0
+#: Seconds between attempts to have a session again, well within the shortest `grace`; and after a refusal.
+_RECONNECT = (0.05, 1.0)
+_RECONNECT_CROWDED = (0.05, 10.0)
+_RETRY = 1.0
+#: The same complaint is repeated in the log after this many seconds.
+_SAY_AGAIN = 30.0
+_BEAT = 15.0
+#: So that 30 s without one are three that failed to come.
+_BEAT_POOLED = 10.0
+#: So that those who stand by see soon that the sweeper stands still.
+_BEAT_SWEEPING = 5.0
+#: Whoever is to be seen standing still has missed so many.
+_BEATS_PER_STALL = 4
+#: How often those who stand by look at the lock, all together; and each of them at least and at most.
+_LOOKS_PER_S = 4.0
+_LOOK_AT_LEAST = 8.0
+_LOOK_AT_NEIGHBOUR = 2.5
+#: A sweeper that does not beat for so much longer than a statement may take has its sweeping taken away.
+_SWEEPER_PATIENCE = 10.0
+_STATEMENT = 30.0
+#: After the end of a neighbour: the server frees its locks some milliseconds later.
+_HURRY = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2, 0.4)
 
 
 class Maintenance:
     """The thread of one consuming connection."""
 
     def __init__(
-        self, database: Database, bell: Bell, consumer_id: UUID, *, on_declared_dead: Callable[[], None]
+        self,
+        database: Database,
+        bell: Bell,
+        incarnation: Incarnation,
+        *,
+        on_declared_dead: Callable[[], None],
+        beat_aside: Callable[[Call], object],
     ) -> None:
-        """`on_declared_dead()` is called in the thread, when others have given our messages back."""
+        """`on_declared_dead()` is called in the thread, when others have given our messages back.
+
+        `beat_aside(call)` sends the beat over another session, as long as this thread can have none: a
+        worker that finds no free connection is alive all the same. It may raise DatabaseUnavailable.
+        """
         self._database = database
         self._options = database.options
         self._bell = bell
-        self._consumer_id = consumer_id
+        self._incarnation = incarnation
         self._on_declared_dead = on_declared_dead
-        self._stopped = threading.Event()
+        self._beat_aside = beat_aside
+        self._stopped = False
+        self._watch = Watch()
         self._thread = threading.Thread(target=self._work, name="celery-postgres-maintenance", daemon=True)
         self._session: Session | None = None
         self._server: Server | None = None
+        self._backend_pid: int | None = None
         self._sweeping = False
+        self._failures = _Failures()
         self._next_beat = 0.0
-        self._next_clear = 0.0
-        self._reaper = Reaper(
-            self._run, grace=self._options.grace, max_deliveries=self._options.max_deliveries
+        self._next_look = 0.0
+        self._count = 1
+        """How many consumers there were at the last look."""
+        self._neighbour = False
+        """Whether the sweeper's process is watched."""
+        self._sweeper = Sweeper(
+            self._run, incarnation.id, self._options, self._watch, ring=self._ring, beat=self._beat
         )
-        self._topology = Topology(self._run, strict=False)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """Returns at once; the session ends with the round that is under way."""
-        self._stopped.set()
+        self._stopped = True
+        self._watch.wake()
 
     def _work(self) -> None:
         pause = _FIRST
-        while not self._stopped.wait(pause):
+        hurry: Iterator[float] = iter(())
+        while not self._stopped:
+            if self._watch.wait(pause, self._descriptor()):
+                hurry = iter(_HURRY)
+            if self._stopped:
+                break
+            soon = next(hurry, None)
             try:
-                if self._session is None or self._session.broken is not None:
-                    self._session, self._server = self._database.open()
-                    self._sweeping = False
-                pause = self._round()
+                self._open()
+                pause = self._round(hurried=soon is not None)
+                self._failures.over()
             except Error as exc:
-                if self._stopped.is_set():
+                if self._stopped:
                     break
-                _log.warning("maintenance failed, next try in 1 s: %s", exc)
-                pause = _TICK * random.uniform(1.0, 1.5)  # noqa: S311
+                self._show_life()
+                pause = self._failures.met(exc, lost=not self._home())
+            if soon is not None:
+                pause = min(pause, soon)
         if self._session is not None:
             self._session.close()
+        self._watch.close()
+
+    # -- our own life --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Have a session that holds the second lock of our consumer."""
+        if self._home():
+            return
+        self._sweeping = False
+        self._next_look = 0.0
+        lost = self._backend_pid
+        self._session, self._server = self._database.open()
+        self._backend_pid = self._session.backend_pid
+        calls = self._incarnation.resume(self._incarnation.beat_key, lost, pooled=self._server.pooled)
+        if not self._incarnation.resumed(self._run(*calls)):
+            self._declared_dead()
 
     def _run(self, *calls: Call) -> list[Rows]:
         assert self._session is not None
         return self._session.run(*calls, timeout=self._options.statement_timeout or None)
 
-    def _round(self) -> float:
-        """One round; returns how many seconds to wait for the next."""
+    def _beat(self) -> None:
+        if not self._beat_is_due():
+            return
+        if not self._run(self._incarnation.beat())[0].count:
+            self._declared_dead()
+
+    def _beat_is_due(self) -> bool:
         now = time.monotonic()
-        if now >= self._next_beat:
-            self._next_beat = now + _BEAT * random.uniform(0.8, 1.0)  # noqa: S311
-            if not self._run((consumer_sql.BEAT, (self._consumer_id,)))[0].count:
-                self._on_declared_dead()
-        if not self._may_sweep():
-            return _STAND_BY * random.uniform(0.8, 1.0)  # noqa: S311
-        self._attempt("reap", self._reap)
-        if now >= self._next_clear:
-            self._next_clear = now + _CLEAR
-            self._attempt("clear", self._clear)
-        self._attempt("bury", self._bury_expired)
-        self._attempt("promote", self._promote)
-        until_due = self._run((message_sql.NEXT_DUE, ()))[0].number(0, 0)
-        return _TICK if until_due is None else min(_TICK, max(_SHORTEST, until_due / 1000))
+        if now < self._next_beat:
+            return False
+        pooled = self._server is not None and self._server.pooled
+        pause = _BEAT_SWEEPING if self._sweeping else _BEAT_POOLED if pooled else _BEAT
+        pause = min(pause, self._options.stall_timeout / _BEATS_PER_STALL)
+        self._next_beat = now + pause * random.uniform(0.8, 1.0)  # noqa: S311
+        return True
 
-    def _attempt(self, name: str, duty: Callable[[], None]) -> None:
-        """A duty that the server refuses must not keep the others from being done."""
-        try:
-            duty()
-        except DatabaseRejected as exc:
-            _log.warning("maintenance (%s) was refused, it will be tried again: %s", name, exc)
+    def _home(self) -> bool:
+        """Whether there is a session, as far as its socket tells."""
+        return self._session is not None and self._session.alive()
 
-    def _reap(self) -> None:
-        self._ring(self._reaper.reap())
+    def _descriptor(self) -> int | None:
+        """What tells that the session is lost: nothing else comes unasked."""
+        if self._session is None or self._session.broken is not None:
+            return None
+        return self._session.fileno()
 
-    def _may_sweep(self) -> bool:
+    def _show_life(self) -> None:
+        """Beat without the session."""
+        if not self._home() and self._beat_is_due():
+            try:
+                self._beat_aside(self._incarnation.beat())
+            except DatabaseUnavailable:  # then both are gone, and that is what the others see
+                pass
+
+    def _declared_dead(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._on_declared_dead()
+
+    # -- rounds --------------------------------------------------------------------------------------
+
+    def _round(self, *, hurried: bool) -> float:
+        """One round; returns how many seconds to wait for the next."""
         assert self._server is not None
-        if not self._sweeping or self._server.pooled:
-            rows = self._run(self._bell.try_sweeper(pooled=self._server.pooled))[0]
-            self._sweeping = rows.flag(0, 0)
-        return self._sweeping
+        self._beat()
+        now = time.monotonic()
+        if not self._sweeping and (hurried or now >= self._next_look):
+            self._take_over()
+            self._next_look = now + self._turn()
+        pause = max(0.0, self._next_look - now)
+        if self._sweeping:
+            pause = self._sweeper.round(hurried=hurried)
+            if self._server.pooled:  # the lock was held for the look alone: now it is another one's turn
+                self._sweeping = False
+                self._next_look = min(self._next_look, now + self._sweeper.seconds_to_due())
+                pause = self._next_look - now
+        return min(pause, max(0.0, self._next_beat - time.monotonic()))
 
-    def _promote(self) -> None:
-        """Make ready what is due."""
-        while True:
-            rows = self._run((message_sql.PROMOTE, (_BATCH,)))[0]
-            self._ring(read_ids(rows.text(0, 0)))
-            if rows.integer(0, 1) < _BATCH:
-                return
+    def _take_over(self) -> None:
+        """Sweep from now on, if nobody does; else see who it is."""
+        assert self._server is not None
+        pooled = self._server.pooled
+        found = self._run(self._bell.stand_by(pooled=pooled))[0]
+        self._sweeping = found.flag(0, 0)
+        self._count = found.integer(0, 1)
+        if not self._sweeping:
+            self._look_after(found)
+        elif not pooled:
+            self._run((sql.BEGIN_TO_SWEEP, (self._incarnation.id,)))
+            self._sweeper.begin()
 
-    def _clear(self) -> None:
-        self._ring(self._reaper.release_orphans())
-        self._run((consumer_sql.TRIM_BROADCAST, (_LOG_KEPT,)))
-        self._run((consumer_sql.DROP_STRAYS, ()))
-        idle = self._run((consumer_sql.FIND_IDLE_QUEUES, ()))[0]
-        for row in range(idle.count):
-            _log.info("queue %s is no longer used: deleting it", idle.text(row, 1))
-            self._topology.drop_queue(idle.integer(row, 0), if_unused=True)
+    def _look_after(self, found: Rows) -> None:
+        """Watch the sweeper, and take the sweeping away from one that stands still."""
+        sweeper, beat = found.text(0, 2), found.number(0, 7)
+        self._neighbour = False
+        if sweeper is None or beat is None:
+            return
+        process = read_process(found, 0, 2)
+        self._watch.keep([process])
+        self._neighbour = self._watch.sees_all([process])
+        patience = (self._options.statement_timeout or _STATEMENT) + _SWEEPER_PATIENCE
+        if self._sweeper.stands_still(sweeper, beat) > patience:
+            _log.warning(
+                "process %d on %s sweeps and has not moved for %g s: taking over",
+                process.pid,
+                process.host,
+                patience,
+            )
+            end_sessions(self._run, UUID(sweeper), of_the_beat_alone=True)
 
-    def _bury_expired(self) -> None:
-        """What waits past its time: dropped, or dead-lettered."""
-        claimed = read_claimed(self._run((message_sql.CLAIM_EXPIRED, (self._consumer_id, _BATCH)))[0])
-        by_queue: dict[int, list[Claimed]] = {}
-        for message in claimed:
-            by_queue.setdefault(message.queue_id, []).append(message)
-        for queue_id, messages in by_queue.items():
-            queue, keep = self._queue(queue_id), self._options.keep_rejected
-            self._ring(Burial(self._consumer_id, messages, queue, "expired", keep=keep).run(self._run))
-
-    def _queue(self, queue_id: int) -> Queue | None:
-        name = self._run((topology_sql.QUEUE_NAME, (queue_id,)))[0]
-        found = self._topology.find(name.text(0, 0) or "") if name.count else None
-        return found[0] if found else None
+    def _turn(self) -> float:
+        """Seconds to the next look at the lock: a crowd looks as often as one."""
+        pause = min(max(1, self._count - 1) / _LOOKS_PER_S, _LOOK_AT_LEAST)
+        if self._neighbour:
+            pause = max(pause, _LOOK_AT_NEIGHBOUR)
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311
 
     def _ring(self, queue_ids: Collection[int]) -> None:
         assert self._server is not None
         if queue_ids and self._options.notify:
             self._run(self._bell.ring(queue_ids, pooled=self._server.pooled))
+
+
+class _Failures:
+    """How long to wait after each, and what to say of it: not the same again and again."""
+
+    def __init__(self) -> None:
+        self._pauses, self._crowded = Backoff(*_RECONNECT), Backoff(*_RECONNECT_CROWDED)
+        self._said = ""
+        self._again_at = 0.0
+
+    def met(self, exc: Error, *, lost: bool) -> float:
+        """Returns the pause. `lost` tells a lost session from a statement that was refused."""
+        text, now = " ".join(str(exc).split()), time.monotonic()
+        if text != self._said or now >= self._again_at:
+            self._said, self._again_at = text, now + _SAY_AGAIN
+            _log.warning("maintenance failed, trying again: %s", text)
+        if not lost:
+            return _RETRY * random.uniform(1.0, 1.5)  # noqa: S311
+        crowded = getattr(exc, "crowded", False)
+        return (self._crowded if crowded else self._pauses).next()
+
+    def over(self) -> None:
+        """The round succeeded."""
+        self._pauses.reset()
+        self._crowded.reset()
+        self._said = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from .sql import messages as sql
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .wire import Call, Rows
+    from .encoding import Rows
+    from .wire import Call
 
 
 def time_ordered_uuid() -> UUID:
@@ -49,10 +51,18 @@ class Outgoing:
     durable: bool
     repeated: bool = False
     """Whether an attempt before this one may have stored it, and failed then."""
+    traced: bool = False
+    """Whether it leaves a trace, by which a retry knows it even after it was consumed."""
 
     def call(self, durable_commit: str) -> Call:
         """The statement that routes and stores it; `durable_commit` is the session's durable setting."""
-        return sql.PUBLISH if self.exchange else sql.PUBLISH_TO_QUEUE, self._values(durable_commit)
+        if self.traced:
+            statement = sql.PUBLISH_ONCE if self.exchange else sql.PUBLISH_ONCE_TO_QUEUE
+        elif self.due_at is not None:
+            statement = sql.PUBLISH_LATER if self.exchange else sql.PUBLISH_LATER_TO_QUEUE
+        else:
+            statement = sql.PUBLISH if self.exchange else sql.PUBLISH_TO_QUEUE
+        return statement, self._values(durable_commit)
 
     def copy_call(self, consumer_id: UUID, original: Claimed) -> Call:
         """The same, if the consumer still holds the message of which this is a copy."""
@@ -153,6 +163,12 @@ class Claimed:
     @property
     def redelivered(self) -> bool:
         return self.deliveries > 1
+
+    @property
+    def task_id(self) -> str | None:
+        """Celery's, for people: it is read from the headers each time."""
+        headers = json.loads(self.headers)
+        return readable(headers.get("id")) if isinstance(headers, dict) else None
 
 
 def read_claimed(rows: Rows) -> list[Claimed]:

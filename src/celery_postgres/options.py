@@ -119,18 +119,24 @@ class _Flag:
 
 @dataclass(frozen=True)
 class _Number:
-    """A number from `low` to `high`; with `off`, 0 too, which switches the limit off."""
+    """A number from `low` to `high`; with `off`, 0 too, which switches the limit off.
+
+    With `auto`, None stands for what suits the rest.
+    """
 
     low: float
     high: float
     whole: bool = False
     off: bool = False
+    auto: bool = False
 
     @property
     def type(self) -> str:
-        return "int" if self.whole else "float"
+        return ("int" if self.whole else "float") + (" or None" if self.auto else "")
 
-    def read(self, value: object) -> float:
+    def read(self, value: object) -> float | None:
+        if self.auto and str(value).strip().lower() in ("none", "auto"):
+            return None
         if isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             try:
                 number = int(value) if self.whole else float(value)
@@ -175,12 +181,31 @@ class _SchemaName:
         return value
 
 
+@dataclass(frozen=True)
+class _Address:
+    """The URL of a database, which may hold a password; None stands for none."""
+
+    type: str = "str or None"
+
+    def read(self, value: object) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, str) and re.match(r"\s*postgres(ql)?(\+[a-z0-9_]+)?://", value, re.IGNORECASE):
+            return value.strip()
+        raise ValueError("a URL such as postgresql://db.internal:5432")
+
+
 _SECONDS_MAX = 86_400.0
+_TEN_YEARS = 3650 * 86_400.0
+
+#: `max_outage` where kombu could switch to another URL, in seconds.
+PATIENCE_WITH_ALTERNATIVES = 15.0
 
 
 def _option(default: T, kind: _Kind, description: str, unit: str = "") -> T:
     # Typed as its default, as `dataclasses.field` is.
-    field_of: T = field(default=default, metadata={"kind": kind, "unit": unit, "description": description})
+    about = {"kind": kind, "unit": unit, "description": description}
+    field_of: T = field(default=default, repr=not isinstance(kind, _Address), metadata=about)
     return field_of
 
 
@@ -235,6 +260,12 @@ class Options:
         _Number(0, 32_767, whole=True),
         "Deliveries after which a message goes to `dead_letter`; 0 means never.",
     )
+    dead_letter_keep: float = _option(
+        0.0,
+        _Number(1.0, _TEN_YEARS, off=True),
+        "How long what lies in `dead_letter` is kept; 0 means for ever.",
+        "s",
+    )
     notify: bool = _option(True, _Flag(), "Wake consumers by LISTEN/NOTIFY; without it they only poll.")
     gossip: bool = _option(
         False, _Flag(), "Workers take part in Celery's gossip, which sends every heartbeat to every worker."
@@ -246,9 +277,23 @@ class Options:
         5.0, _Number(0.01, 3600.0), "Interval to which that poll slows down while nothing arrives.", "s"
     )
     grace: float = _option(
-        3.0,
+        1.0,
         _Number(0.1, 3600.0),
-        "How long a vanished worker's session may be missing before its messages are released.",
+        "How long a worker's sessions may be missing before its messages are released.",
+        "s",
+    )
+    stall_timeout: float = _option(
+        60.0,
+        _Number(1.0, _SECONDS_MAX),
+        "How long a worker that holds its sessions may stand still; five times that outside prefork.",
+        "s",
+    )
+    max_outage: float | None = _option(
+        None,
+        _Number(0.1, _SECONDS_MAX, off=True, auto=True),
+        "How long a consumer waits for a database that is away before it raises, so that Celery connects "
+        "anew; 0 means for ever, and so does None (`auto` in a URL), but 15 s where broker_url names "
+        "alternatives (`a;b`).",
         "s",
     )
     connect_timeout: float = _option(
@@ -257,11 +302,27 @@ class Options:
     statement_timeout: float = _option(
         30.0, _Number(0.1, _SECONDS_MAX, off=True), "Limit for one statement; 0 means none.", "s"
     )
+    publish_timeout: float = _option(
+        30.0,
+        _Number(0.1, _SECONDS_MAX, off=True),
+        "How long publishing may wait for the server, or for a standby, before it raises; 0 means for ever.",
+        "s",
+    )
+    publish_dedup: bool = _option(
+        False,
+        _Flag(),
+        "Keep the ids of what was published for 10 minutes: no retry doubles what was consumed meanwhile.",
+    )
     lock_timeout: float = _option(5.0, _Number(0.01, _SECONDS_MAX), "Limit for the wait for one lock.", "s")
     pooled: bool | None = _option(
         None,
         _Flag(auto=True),
         "Whether a transaction pooler is in between; None (`auto` in a URL) finds out.",
+    )
+    session_dsn: str | None = _option(
+        None,
+        _Address(),
+        "Where sessions go that no pooler may share: claims, notifications, maintenance; None: nowhere else.",
     )
 
     def __post_init__(self) -> None:
@@ -272,6 +333,12 @@ class Options:
                 f"option 'max_poll_interval' is {self.max_poll_interval:g} s, less than 'poll_interval'"
                 f" ({self.poll_interval:g} s): set max_poll_interval to {self.poll_interval:g} or more"
             )
+
+    def patience(self, *, alternatives: bool) -> float | None:
+        """`max_outage` in effect; None for ever. With alternatives another database is worth a try."""
+        if self.max_outage is None:
+            return PATIENCE_WITH_ALTERNATIVES if alternatives else None
+        return self.max_outage or None
 
     @classmethod
     def parse(cls, given: Mapping[str, object], where: str = "broker_transport_options") -> Options:
@@ -322,8 +389,12 @@ def _read(name: str, kind: _Kind, value: object) -> object:
         return kind.read(value)
     except ValueError as exc:
         raise ConfigurationError(
-            f"option {name!r} is {reprlib.repr(value)}, which it cannot be: set it to {exc}"
+            f"option {name!r} is {_shown(kind, value)}, which it cannot be: set it to {exc}"
         ) from exc
+
+
+def _shown(kind: _Kind, value: object) -> str:
+    return "something" if isinstance(kind, _Address) else reprlib.repr(value)
 
 
 def _suggestion(name: object, known: frozenset[str]) -> str:

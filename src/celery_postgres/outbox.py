@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from .commands import Commands
     from .delivery import PublishToken
+    from .encoding import Rows
     from .messages import Outgoing
-    from .wire import Call, Rows
+    from .wire import Call
 
 _current: ContextVar[Outbox | None] = ContextVar("celery_postgres_outbox", default=None)
 

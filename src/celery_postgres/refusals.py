@@ -1,8 +1,8 @@
 """What a server refuses, as our errors: whether a retry can help, and what to do.
 
-A statement is judged by its SQLSTATE. For a refused connection libpq hands out the server's sentence alone,
-so the sentences that tell of a wrong configuration are listed here, as a server that speaks English says
-them. Any other, also one in another language, counts as "not now": it is worth a retry.
+A statement is judged by its SQLSTATE, see `sqlstates.TABLE`. For a refused connection libpq hands out the
+server's sentence alone, so the sentences that tell of a wrong configuration are listed here, as a server that
+speaks English says them. Any other, also one in another language, counts as "not now": it is worth a retry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from .errors import ConfigurationError, DatabaseRejected, DatabaseUnavailable, Error, SchemaError
-from .rights import grants, identifier, migrate_command
+from .rights import grants_command, identifier, migrate_command, missing_grants
+from .sqlstates import Reaction, reaction
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -22,8 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["not_connected", "one_line", "refused", "translate"]
 
-_NOT_NOW = ("08", "57P01", "57P02", "57P03", "53300")
-_NO_TABLE = ("42P01", "3F000", "42703", "42883")
+_NO_SLOT = "53300"
+_READS_ONLY = "25006"
+
+# Of what the server's own sentence does not say.
+_REMEDIES = (
+    ("53100", "free space on the server's disk"),
+    ("53200", "give the server more memory, or its sessions less of it"),
+    ("53", "raise that limit of the server, or of the role"),
+    ("58", "look into the server's log and after its disk"),
+    ("XX", "look into the server's log, and have its disk and indexes checked"),
+    ("55P03", "find in pg_locks who holds the lock, or raise lock_timeout"),
+    ("57014", "look for what slows the server down, or raise statement_timeout"),
+)
 
 # In the remedies stand {user}, {database}, and quoted for SQL {USER} and {DATABASE}.
 _CREATE = "create it: CREATE DATABASE {DATABASE} ENCODING 'UTF8' TEMPLATE template0"
@@ -43,9 +55,11 @@ _MISTAKES = (
     (r"connection is bad: (invalid|definition of service)", "correct that parameter of the URL"),
 )
 _CROWDED = "too many (clients|connections)|connection slots|no more connections"
+_ONLY_READS = "session is read-only|hot standby mode|not in hot standby|recovery"
 _MORE_ROOM = (
     "raise max_connections of the server or the CONNECTION LIMIT of role and database, or run fewer processes"
 )
+_PRIMARY_WANTED = "connect to the primary, or name all hosts with target_session_attrs=read-write"
 _NOBODY_THERE = "start the server, or correct host and port in the URL"
 
 
@@ -56,8 +70,11 @@ def not_connected(exc: psycopg.Error, dsn: Dsn) -> Error:
     for sentence, remedy in _MISTAKES:
         if re.search(sentence, said, re.IGNORECASE):
             return ConfigurationError(f"{where}: {remedy.format_map(_names(exc, dsn))}")
-    crowded = re.search(_CROWDED, said)
-    return DatabaseUnavailable(f"{where}: {_MORE_ROOM if crowded else _NOBODY_THERE}")
+    if re.search(_CROWDED, said):
+        return DatabaseUnavailable(f"{where}: {_MORE_ROOM}", _NO_SLOT)
+    if re.search(_ONLY_READS, said):
+        return DatabaseUnavailable(f"{where}: {_PRIMARY_WANTED}", _READS_ONLY)
+    return DatabaseUnavailable(f"{where}: {_NOBODY_THERE}")
 
 
 def _names(exc: psycopg.Error, dsn: Dsn) -> dict[str, str]:
@@ -74,33 +91,41 @@ def _names(exc: psycopg.Error, dsn: Dsn) -> dict[str, str]:
     }
 
 
-def translate(result: PGresult, *, schema: str, role: str) -> Error:
-    """The error that a failed statement becomes."""
+def translate(result: PGresult, *, schema: str, role: str, prepared: bool = False) -> Error:
+    """The error that a failed statement becomes; `prepared` tells that its session prepares statements."""
     field = psycopg.pq.DiagnosticField
     state = (result.error_field(field.SQLSTATE) or b"").decode()
     said = (result.error_field(field.MESSAGE_PRIMARY) or b"").decode(errors="replace")
-    return refused(state, said, schema=schema, role=role)
+    return refused(state, said, schema=schema, role=role, prepared=prepared)
 
 
-def refused(state: str, said: str, *, schema: str, role: str) -> Error:
+def refused(state: str, said: str, *, schema: str, role: str, prepared: bool = False) -> Error:
     """The same, by its SQLSTATE and never by its text."""
-    if state.startswith(_NOT_NOW):
-        return DatabaseUnavailable(f"{said} ({state})")
-    if state == "25006":
+    what = reaction(state)
+    if what is Reaction.STOP:
+        return _misconfigured(state, said, schema, role)
+    if state == _READS_ONLY:
         return DatabaseUnavailable(
-            f"{said} ({state}): this server or this role only reads: connect to the primary, or name "
-            "all hosts with target_session_attrs=read-write"
+            f"{said} ({state}): this server or this role only reads: {_PRIMARY_WANTED}", state
         )
-    if state.startswith(_NO_TABLE):
-        return SchemaError(
-            f"{said}: run `{migrate_command(schema)}`; should it find nothing to do, the schema is damaged: "
-            f"DROP SCHEMA {identifier(schema)} CASCADE first, which deletes all messages"
-        )
+    if what is Reaction.RECONNECT or (what is Reaction.UNPREPARE and prepared):
+        return DatabaseUnavailable(f"{said} ({state})", state)
+    remedy = next((f": {help_}" for code, help_ in _REMEDIES if state.startswith(code)), "")
+    return DatabaseRejected(f"{said} ({state}){remedy}", state)
+
+
+def _misconfigured(state: str, said: str, schema: str, role: str) -> ConfigurationError:
     if state == "42501":
         return ConfigurationError(
-            f"{said}: as the owner of schema {schema} run: {' '.join(grants(schema, role))}"
+            f"{said}: as the owner of schema {schema} run: {missing_grants(said, schema, role)} "
+            f"All that a role needs is printed by `{grants_command(schema)}`"
         )
-    return DatabaseRejected(f"{said} ({state})", state)
+    if state.startswith(("28", "3D")):
+        return ConfigurationError(f"{said} ({state}): correct user, password or database in the URL")
+    return SchemaError(
+        f"{said}: run `{migrate_command(schema)}`; should it find nothing to do, the schema is damaged: "
+        f"DROP SCHEMA {identifier(schema)} CASCADE first, which deletes all messages"
+    )
 
 
 def one_line(exc: BaseException) -> str:

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .crowd import Crowd
-from .errors import DatabaseUnavailable
+from .errors import DatabaseRejected, DatabaseUnavailable
 from .sql import results as sql
 from .sql.flush import FLUSH, HURRY
 from .wakeup import ResultBell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .connection import Database, Server
-    from .wire import Batch, Call, Rows, Session
+    from .encoding import Rows
+    from .wire import Batch, Call, Session
 
     _Sent = tuple[Batch, threading.Event]
 
@@ -140,32 +141,74 @@ class Results:
         self._next_expiry = time.monotonic() + random.uniform(0, _EXPIRE_EVERY)  # noqa: S311
 
     def store(self, result: Result) -> None:
-        """Store one state, durable when this returns; a stored success stays.
+        """Store one state; a stored success stays. A final state is durable when this returns.
 
-        While results are waited for it is seen before it is on disk, see `sql.flush`.
+        While results are waited for it is seen before it is on disk, see `sql.flush`. What is only passed
+        through does not wait for the disk: the next state takes its place.
         """
         session, server = self._open()
-        hurried = server.can_flush and time.monotonic() < self._hurry_until
+        if not result.final:
+            self._commit(session, server, [result.call()], tell=result, hurried=True, flushed=False)
+            return
+        hurried = server.can_flush and self._awaited()
         # What an attempt has written that failed afterwards is found, and not written again.
         flushed = hurried or self._in_doubt
         self._in_doubt = hurried
-        stored = self._send(session, [(HURRY, ()), result.call()] if hurried else [result.call()])
-        self._wake(session, result)
-        if flushed:
-            self._wait(session, self._send(session, [(FLUSH, (server.durable,))]))
-        self._wait(session, stored)
+        self._commit(session, server, [result.call()], tell=result, hurried=hurried, flushed=flushed)
         self._in_doubt = False
         self._expire_behind(session)
 
+    def commit(self, *calls: Call, tell: Result | None) -> list[Rows]:
+        """Run calls as one transaction that others are to see at once, and tell who waits for the result.
+
+        On disk when this returns, also where an earlier attempt has written it.
+        """
+        session, server = self._open()
+        hurried = server.can_flush
+        return self._commit(session, server, calls, tell=tell, hurried=hurried, flushed=hurried)
+
+    def _commit(
+        self,
+        session: Session,
+        server: Server,
+        calls: Sequence[Call],
+        *,
+        tell: Result | None,
+        hurried: bool,
+        flushed: bool,
+    ) -> list[Rows]:
+        """One flush: the calls, the bell, the disk. Answers of the calls alone."""
+        first: list[Call] = [(HURRY, ())] if hurried else []
+        # The bell's lock is held until the commit: it goes with what does not wait for the disk.
+        inside = hurried and tell is not None and self._awaited()
+        last: list[Call] = [self._bell.ring(tell)] if inside and tell is not None else []
+        stored = self._send(
+            session, [*first, *calls, *last], more=flushed, heard=self._rung if inside else None
+        )
+        if tell is not None and not inside:
+            session.send([self._bell.ring(tell)], self._rung, more=flushed)
+        on_disk = self._send(session, [(FLUSH, (server.durable,))]) if flushed else None
+        try:
+            if on_disk is not None:
+                self._wait(session, on_disk)
+            return self._wait(session, stored)[len(first) :][: len(calls)]
+        except DatabaseRejected:
+            if not inside:
+                raise
+        # Perhaps it was the bell that was refused: notifications that nobody reads fill the server's queue.
+        self._hurry_until = 0.0
+        return self._commit(session, server, calls, tell=tell, hurried=hurried, flushed=flushed)
+
     def wake(self, result: Result) -> None:
         """Tell who waits that it is stored; for one that went with another session. Only a hint."""
-        self._wake(self._open()[0], result)
+        self._open()[0].send([self._bell.ring(result)], self._rung)
 
-    def _wake(self, session: Session, result: Result) -> None:
-        session.send([self._bell.ring(result)], self._rung)
+    def _awaited(self) -> bool:
+        """Whether somebody is likely to wait: he did a moment ago."""
+        return time.monotonic() < self._hurry_until
 
     def _rung(self, batch: Batch) -> None:
-        if batch.results and batch.results[0].count:  # somebody waited, and may wait for the next one
+        if batch.results and batch.results[-1].count:  # somebody waited, and may wait for the next one
             self._hurry_until = time.monotonic() + _HURRY_FOR
 
     def read(self, task_ids: Sequence[str]) -> list[tuple[str, Encoded]]:
@@ -217,9 +260,22 @@ class Results:
         session = self._open()[0]
         return self._wait(session, self._send(session, calls))
 
-    def _send(self, session: Session, calls: Sequence[Call]) -> _Sent:
+    def _send(
+        self,
+        session: Session,
+        calls: Sequence[Call],
+        *,
+        more: bool = False,
+        heard: Callable[[Batch], None] | None = None,
+    ) -> _Sent:
         woken = threading.Event()
-        return session.send(calls, lambda _: woken.set()), woken
+
+        def on_done(batch: Batch) -> None:
+            if heard is not None:
+                heard(batch)
+            woken.set()
+
+        return session.send(calls, on_done, more=more), woken
 
     def _wait(self, session: Session, sent: _Sent) -> list[Rows]:
         batch, woken = sent
@@ -231,7 +287,7 @@ class Results:
             timeout=self._timeout,
         )
         if not answered:
-            session.give_up(f"the server did not answer within {self._timeout:g} s")
+            session.cut_short(batch, f"the server did not answer within {self._timeout:g} s")
         if batch.error is not None:
             raise batch.error
         return batch.results

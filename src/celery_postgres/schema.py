@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 
     from .dsn import Dsn
 
-VERSION = "1.3"
+VERSION = "1.7"
 """The revision that this release was written for."""
 
 # First of all, and whatever the role's own are: twenty workers may wait in line for one.
 _SETTINGS = """SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
-SET LOCAL lock_timeout = '60s'; SET LOCAL search_path = pg_catalog;
+SET LOCAL lock_timeout = '60s'; SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on"""
+
+# Who is a member of the role that owns the tables migrates as that role, so that one role goes on owning all.
+_OWNER = """SELECT o.rolname FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
+ WHERE n.nspname = :name AND c.relname = 'schema_version' AND o.rolname <> current_user
+   AND pg_has_role(o.oid, 'MEMBER') AND has_schema_privilege(o.oid, n.oid, 'CREATE')"""
 
 
 def verdict(found: str | None) -> str:
@@ -68,18 +74,20 @@ def upgrade(dsn: Dsn, schema: str) -> None:
     """
     command = _alembic_commands()
     from alembic.util import CommandError
-    from sqlalchemy import create_engine, exc, pool, text
+    from sqlalchemy import create_engine, event, exc, pool, text
 
     # Through a transaction pooler a prepared statement would stay behind for the next client.
     engine = create_engine(
-        dsn.sqlalchemy(), poolclass=pool.NullPool, connect_args={"prepare_threshold": None}
+        dsn.at_primary().sqlalchemy(), poolclass=pool.NullPool, connect_args={"prepare_threshold": None}
     ).execution_options(postgresql_readonly=False)
+    event.listen(engine, "do_connect", _connect_at_home)
     role = database = ""
     try:
         with engine.begin() as connection:
             connection.execute(text(_SETTINGS))
             role, database = connection.execute(text("SELECT current_user, current_database()")).one()
             _lock(connection, schema)
+            _become_owner(connection, schema)
             _create_schema(connection, schema)
             command.upgrade(_config(schema, connection), "head")
     except exc.DBAPIError as error:
@@ -88,6 +96,13 @@ def upgrade(dsn: Dsn, schema: str) -> None:
         raise _foreign(schema, str(error)) from error
     finally:
         engine.dispose()
+
+
+def _connect_at_home(dialect: Any, _: object, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    """What SQLAlchemy asks a new connection, in its first transaction, is answered by the server's own."""
+    connection = dialect.connect(*arguments, **keywords)
+    connection.cursor().execute("SET LOCAL search_path = pg_catalog, pg_temp")
+    return connection
 
 
 def script(schema: str, role: str | None = None) -> str:
@@ -100,7 +115,11 @@ def script(schema: str, role: str | None = None) -> str:
     config = _config(schema, None)
     config.output_buffer = buffer
     command.upgrade(config, "head", sql=True)
-    body = buffer.getvalue().replace("BEGIN;", f'BEGIN;\n\nCREATE SCHEMA IF NOT EXISTS "{schema}";', 1)
+    # As in `upgrade`: what the views call must not be found somewhere else, by the path of whoever executes.
+    begin = (
+        f'BEGIN;\n\nSET LOCAL search_path = pg_catalog, pg_temp;\n\nCREATE SCHEMA IF NOT EXISTS "{schema}";'
+    )
+    body = buffer.getvalue().replace("BEGIN;", begin, 1)
     if role is not None:
         body = body.replace("COMMIT;", "\n".join(grants(schema, role)) + "\n\nCOMMIT;")
     return body.strip() + "\n"
@@ -138,6 +157,15 @@ def _lock(connection: Connection, schema: str) -> None:
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
         {"name": f"celery-postgres migrate {schema}"},
     )
+
+
+def _become_owner(connection: Connection, schema: str) -> None:
+    """For the transaction; does nothing where there are no tables yet, or we may not."""
+    from sqlalchemy import text
+
+    owner = connection.execute(text(_OWNER), {"name": schema}).scalar()
+    if owner is not None:
+        connection.execute(text("SELECT set_config('role', :owner, true)"), {"owner": owner})
 
 
 def _create_schema(connection: Connection, schema: str) -> None:

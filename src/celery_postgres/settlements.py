@@ -6,19 +6,22 @@ Not safe between threads: the caller holds the session's lock.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .dead_letter import Burial
-from .messages import Claimed, read_ids, settle_arguments
-from .sql import messages as sql
+from .held import ack_call, release_call
+from .messages import Claimed, read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
+    from .encoding import Rows
+    from .held import Held
     from .topology import Queue
     from .turn import Turn
-    from .wire import Rows
+    from .wire import Call
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +32,12 @@ AT_ONCE = 500
 class Settlements:
     """Acknowledgements, releases and rejections that wait for the next turn."""
 
-    def __init__(self, consumer_id: UUID, *, keep_rejected: bool) -> None:
+    def __init__(self, consumer_id: UUID, held: Held, *, keep_rejected: bool) -> None:
         self.stale = 0
         """How many acknowledgements came too late."""
+        self._held = held
+        self._tried: set[int] = set()
+        """Messages of acknowledgements that were sent, and whose answer did not come."""
         self._consumer_id = consumer_id
         self._keep_rejected = keep_rejected
         self._acks: list[Claimed] = []
@@ -40,6 +46,11 @@ class Settlements:
 
     def __len__(self) -> int:
         return len(self._acks) + len(self._releases) + len(self._rejects)
+
+    @property
+    def final(self) -> int:
+        """How many are over for good, unlike those that are given back."""
+        return len(self._acks) + len(self._rejects)
 
     @property
     def can_wait(self) -> bool:
@@ -55,6 +66,19 @@ class Settlements:
     def reject(self, claimed: Claimed, reason: str) -> None:
         self._rejects.append((claimed, reason))
 
+    def lose(self, lost: Iterable[Claimed]) -> list[Claimed]:
+        """These are not held any more: nothing can be settled. Returns those that nobody has settled.
+
+        An acknowledgement that was sent before has been received, then; only one that was never sent stays,
+        to be found too late.
+        """
+        gone = {claimed.message_id for claimed in lost}
+        received = gone & self._tried
+        self._acks = [claimed for claimed in self._acks if claimed.message_id not in received]
+        self._tried.clear()
+        settled = received | {c.message_id for c in [*self._releases, *(c for c, _ in self._rejects)]}
+        return [claimed for claimed in lost if claimed.message_id not in settled]
+
     def add_to(
         self, turn: Turn, queue: Callable[[int], Queue | None], refilled: Callable[[Iterable[int]], None]
     ) -> None:
@@ -69,19 +93,31 @@ class Settlements:
 
     def _add_acks(self, turn: Turn) -> None:
         acks, self._acks = self._acks, []
-        turn.on_failure(lambda: self._acks.extend(acks))
+        turn.on_failure(lambda: self._put_back(acks))
         for some in _slices(acks):
-            values = settle_arguments(self._consumer_id, some)
-            turn.add((sql.ACK, values), lambda rows, some=some: self._count_stale(some, rows))  # type: ignore[misc]
+            call = ack_call(self._consumer_id, some)
+            turn.add(call, partial(self._acked, some, call))
+
+    def _put_back(self, acks: list[Claimed]) -> None:
+        self._acks.extend(acks)
+        self._tried.update(claimed.message_id for claimed in acks)
+
+    def _acked(self, acks: Sequence[Claimed], call: Call, rows: Rows) -> None:
+        self._held.settled(acks, call)
+        self._count_stale(acks, rows)
 
     def _add_releases(self, turn: Turn, refilled: Callable[[Iterable[int]], None]) -> None:
         releases, self._releases = self._releases, []
         turn.on_failure(lambda: self._releases.extend(releases))
         for some in _slices(releases):
-            turn.add(
-                (sql.RELEASE, settle_arguments(self._consumer_id, some)),
-                lambda rows: refilled(rows.integer(row, 0) for row in range(rows.count)),
-            )
+            call = release_call(self._consumer_id, some)
+            turn.add(call, partial(self._released, some, call, refilled))
+
+    def _released(
+        self, releases: Sequence[Claimed], call: Call, refilled: Callable[[Iterable[int]], None], rows: Rows
+    ) -> None:
+        self._held.settled(releases, call)
+        refilled(rows.integer(row, 0) for row in range(rows.count))
 
     def _add_rejects(
         self, turn: Turn, queue: Callable[[int], Queue | None], refilled: Callable[[Iterable[int]], None]
@@ -96,6 +132,7 @@ class Settlements:
                 burial = Burial(self._consumer_id, some, queue(queue_id), reason, keep=self._keep_rejected)
                 for call, reader in burial.steps(refilled):
                     turn.add(call, reader)
+                turn.on_success(partial(self._held.settled, messages, burial.repeatable))
 
     def _count_stale(self, acks: Sequence[Claimed], rows: Rows) -> None:
         matched = rows.text(0, 0)
@@ -106,9 +143,10 @@ class Settlements:
             if claimed.message_id not in known:
                 self.stale += 1
                 _log.warning(
-                    "the acknowledgement of message %d came too late: it was given to another consumer, or "
-                    "its queue was deleted",
+                    "the acknowledgement of message %d (task %s) came too late: it was given to another "
+                    "consumer, or its queue was deleted",
                     claimed.message_id,
+                    claimed.task_id,
                 )
 
 

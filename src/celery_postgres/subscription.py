@@ -62,7 +62,7 @@ class Subscription:
     returned, outside of it.
     """
 
-    __slots__ = ("accept", "deliver", "name", "no_ack", "queue", "source", "tag")
+    __slots__ = ("accept", "deliver", "exclusive", "name", "no_ack", "queue", "source", "tag")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Subscription:
         accept: Callable[[Claimed], Any],
         deliver: Callable[[Any], None],
         no_ack: bool,
+        exclusive: bool = False,
     ) -> None:
         self.tag = tag
         self.name = name
@@ -82,6 +83,7 @@ class Subscription:
         self.accept = accept
         self.deliver = deliver
         self.no_ack = no_ack
+        self.exclusive = exclusive
 
 
 class Roster:
@@ -96,6 +98,10 @@ class Roster:
     def queue_ids(self) -> list[int]:
         """The queues that are consumed."""
         return list(self._by_queue)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        return [subscription for owners in self._by_queue.values() for subscription in owners]
 
     @property
     def reads_at_the_poll(self) -> bool:

@@ -179,6 +179,7 @@ def _messages(tables: MetaData) -> None:
         Column("died_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
         Column("deliveries", Integer, nullable=False),
         PrimaryKeyConstraint("message_id", name="dead_letter_pkey"),
+        Index("dead_letter_died_idx", "died_at", "message_id"),
     )
     Table(
         "broadcast",
@@ -198,6 +199,16 @@ def _messages(tables: MetaData) -> None:
         Index("broadcast_xid_idx", "xid", "id"),
         prefixes=["UNLOGGED"],
     )
+    Table(
+        "published",
+        tables,
+        Column("uuid", Uuid, nullable=False),
+        Column("published_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+        PrimaryKeyConstraint("uuid", name="published_pkey"),
+        Index("published_at_idx", "published_at"),
+        comment="publish calls of the last 10 minutes with publish_dedup: a retry finds its own, also after "
+        "the message was consumed",
+    )
 
 
 def _consumers(tables: MetaData) -> None:
@@ -205,13 +216,49 @@ def _consumers(tables: MetaData) -> None:
         "consumer",
         tables,
         Column("id", Uuid, nullable=False),
-        Column("lock_key", BigInteger, nullable=False),
+        Column(
+            "lock_key",
+            BigInteger,
+            nullable=False,
+            comment="the advisory lock of the session that claims",
+        ),
         Column("pooled", Boolean, nullable=False),
         Column("host", Text, nullable=False),
         Column("pid", Integer, nullable=False),
         Column("started_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
-        Column("beat_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+        Column(
+            "beat_at",
+            DateTime(timezone=True),
+            nullable=False,
+            server_default=text("now()"),
+            comment="changes with each beat: by itself, how long ago tells nothing",
+        ),
+        Column("beat_key", BigInteger, comment="the advisory lock of the session that beats"),
+        Column(
+            "stall_ms",
+            BigInteger,
+            nullable=False,
+            server_default=text("300000"),
+            comment="after so long without a beat it is fenced, its lock held or not",
+        ),
+        Column("epoch", Uuid, comment="the life of the server in which its locks were taken"),
+        Column("host_id", Text, comment="equal for processes that can see each other by their process ids"),
+        Column("process_started", BigInteger, comment="tells the process from a later one with the same id"),
+        Column("node", Text),
+        Column("pool", Text),
         PrimaryKeyConstraint("id", name="consumer_pkey"),
+    )
+    Table(
+        "epoch",
+        tables,
+        Column("one", Boolean, nullable=False, server_default=text("true")),
+        Column("id", Uuid, nullable=False),
+        Column("server_started_at", DateTime(timezone=True), nullable=False),
+        Column("sweeper", Uuid),
+        PrimaryKeyConstraint("one", name="epoch_pkey"),
+        CheckConstraint("one", name="epoch_one_check"),
+        prefixes=["UNLOGGED"],
+        comment="one row: the present life of the server, and who sweeps in it",
     )
     Table(
         "consumer_queue",

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from .errors import AccessRefused, ConfigurationError, NotFound, PreconditionFailed, ResourceLocked
-from .sql import consumers as consumer_sql
+from .liveness import is_live
 from .sql import messages as message_sql
 from .sql import topology as sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .wire import Call, Rows
+    from .encoding import Rows
+    from .wire import Call
 
 _log = logging.getLogger(__name__)
 
@@ -250,8 +251,7 @@ class Topology:
 
     def _take_over(self, queue: Queue) -> None:
         """An exclusive queue dies with its connection, so that of a dead holder is already gone (AMQP)."""
-        live = queue.holder and self._run((consumer_sql.IS_LIVE, (queue.holder,)))[0].integer(0, 0)
-        if live:
+        if queue.holder and is_live(self._run, queue.holder):
             raise ResourceLocked(_in_use(queue.name))
         self.drop_queue(queue.id)
 

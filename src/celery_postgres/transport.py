@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +19,22 @@ from . import worker
 from .channel import Channel as _Channel
 from .commands import Commands
 from .connection import DRIVER_VERSION, Database, Server
+from .direct import for_sessions
 from .errors import ChannelError, ConfigurationError, DatabaseUnavailable
+from .event_loop import EventLoop
 from .intake import Intake
 from .maintenance import Maintenance
 from .options import Options
+from .reopening import Reopening
 from .wakeup import Bell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from uuid import UUID
 
     from .dsn import Dsn
     from .topology import Topology
 
 _log = logging.getLogger(__name__)
-
-#: A callback that took longer has probably run a task (solo pool): look after the session before the next.
-_LONG_CALLBACK = 0.005
-
-#: The event loop's longest sleep, in seconds. A signal does not end Python's wait for a socket, so a worker
-#: that is told to stop notices it with the next timer, and Celery's own are seconds apart.
-_LONGEST_SLEEP = 0.5
 
 
 class Transport(base.Transport):
@@ -71,14 +65,12 @@ class Transport(base.Transport):
         self.channels: list[_Channel] = []
         self._ids = itertools.count(1)
         self._database: Database | None = None
+        self._sessions: Database | None = None
         self._commands: Commands | None = None
         self._intake: Intake | None = None
         self._maintenance: Maintenance | None = None
-        self._loop: Any = None
-        self._timer: Any = None
-        self._attached: int | None = None
-        self._loop_thread = 0
-        self._tick_asked = False
+        self._hub: Any = None
+        self._loop: EventLoop | None = None
         self._server: Server | None = None
         self._pid = os.getpid()
         worker.adapt(gossip=self._wants_gossip())
@@ -106,9 +98,13 @@ class Transport(base.Transport):
         # kombu's is never absent, so it cannot be told from a wish: ours, where it is given, wins.
         patience = None if "connect_timeout" in given else self.client.connect_timeout
         self._database = Database(target, self.options, connect_timeout=patience)
+        self._sessions = for_sessions(self._database)
         session, server = self._database.open_set_up()
+        if self._commands is not None:  # kombu connects again where `verify_connection` says no
+            self._commands.close()
         self._server = server
         self._commands = Commands(session, server, self._bell, self.options)
+        self._reopening = Reopening(self._database.open, lambda opened: opened[0].close())
         return self
 
     @property
@@ -118,9 +114,22 @@ class Transport(base.Transport):
 
     @property
     def commands(self) -> Commands:
-        if self._commands is None:
+        """Raises DatabaseUnavailable where the session is lost and cannot be replaced just now."""
+        commands = self._commands
+        if commands is None:
             raise DatabaseUnavailable("the connection is closed")
-        return self._commands
+        if self._replaces_commands() and not commands.session.alive() and commands.session.broken:
+            commands.resume(*self._reopening.get())
+        return commands
+
+    def _replaces_commands(self) -> bool:
+        """Celery's worker would begin anew if an event or an answer of its own could not be published.
+
+        Whoever else publishes is told, and kombu connects again.
+        """
+        if self.closing or os.getpid() != self._pid:
+            return False
+        return self._intake is not None or worker.is_worker()
 
     @property
     def topology(self) -> Topology:
@@ -130,23 +139,25 @@ class Transport(base.Transport):
     def intake(self) -> Intake:
         """Opened by the first consumer: a process that only publishes has one session."""
         if self._intake is None:
-            if self._database is None or self.closing:
+            if self._sessions is None or self.closing:
                 raise DatabaseUnavailable("the connection is closed")
-            session, server = self._database.open()
-            try:
-                self._intake = Intake(session, server, self._bell, self.options)
-            except BaseException:
-                session.close()
-                raise
+            patience = self.options.patience(alternatives=bool(self.client.alt and len(self.client.alt) > 1))
+            self._intake = Intake(
+                self._sessions.open, self._bell, self.options, worker.role(), max_outage=patience
+            )
             self._attach()
         return self._intake
 
     def maintain(self) -> None:
         """Take part in the maintenance: whoever consumes with acknowledgements does, monitors do not."""
-        if self._maintenance is None and self._database is not None:
+        if self._maintenance is None and self._sessions is not None:
             intake = self.intake
             self._maintenance = Maintenance(
-                self._database, self._bell, intake.incarnation.id, on_declared_dead=intake.give_up
+                self._sessions,
+                self._bell,
+                intake.incarnation,
+                on_declared_dead=intake.give_up,
+                beat_aside=lambda call: intake.session.send([call]),
             )
             self._maintenance.start()
 
@@ -157,7 +168,7 @@ class Transport(base.Transport):
 
     @property
     def usable(self) -> bool:
-        return self._intake is not None and self._intake.session.broken is None
+        return self._intake is not None and self._intake.session.over is None
 
     @property
     def connected(self) -> bool:
@@ -166,9 +177,19 @@ class Transport(base.Transport):
     def verify_connection(self, connection: Transport) -> bool:
         """kombu asks before every publish: looks at the sockets, never at the server."""
         commands, intake = connection._commands, connection._intake
-        if commands is None or connection.closing or not commands.session.alive():
+        if commands is None or connection.closing:
             return False
-        return intake is None or intake.session.broken is None
+        if intake is not None:  # it rides out what it can, and `commands` connects again by itself
+            return intake.session.over is None
+        return commands.session.alive()
+
+    def __bool__(self) -> bool:
+        """False when kombu has forgotten this connection.
+
+        The retry of a publish then binds an exchange that it declared here anew, as kombu does when a channel
+        has no connection any more, instead of declaring it on a channel that leads nowhere.
+        """
+        return self.client is not None
 
     def create_channel(self, connection: Transport) -> _Channel:
         # Not `self`: kombu evaluates `transport` first, and a failover in `connection` makes a new one.
@@ -212,6 +233,7 @@ class Transport(base.Transport):
         if self._intake is not None:
             self._intake.close()
         if self._commands is not None:
+            self._reopening.abandon()
             self._commands.close()
         self.channels.clear()
 
@@ -245,113 +267,42 @@ class Transport(base.Transport):
     # -- waiting: in kombu's event loop --------------------------------------------------------------
 
     def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
-        self._loop = loop
+        self._hub = loop
         self._attach()
 
     def unregister_from_event_loop(self, connection: Transport, loop: Any) -> None:
         self._detach()
-        self._loop = None
+        self._hub = None
 
     def _attach(self) -> None:
-        if self._loop is None or self._intake is None or self._attached is not None:
-            return
-        self._attached = self._intake.session.fileno()
-        self._loop.add_reader(self._attached, self._on_readable)
-        self._loop.on_tick.add(self._on_tick)
-        self._loop_thread = threading.get_ident()
-        self._intake.on_look_planned = lambda: self._in_loop(self._plan_look)
-        self._intake.pacer.on_pumped = lambda: self._in_loop(self._advance)
-        self._loop.call_soon(self._on_timer)
-
-    def _in_loop(self, callback: Callable[[], None]) -> None:
-        """Run it at the loop's next step, from any thread; `call_soon` alone is safe between threads."""
-        if self._loop is not None:
-            self._loop.call_soon(callback)
+        if self._hub is not None and self._intake is not None and self._loop is None:
+            self._loop = EventLoop(self._hub, self._intake)
 
     def _detach(self) -> None:
-        """`hub.reset` removes readers but not what runs on every tick."""
-        loop, descriptor = self._loop, self._attached
-        if loop is None or descriptor is None:
-            return
-        self._attached = None
-        loop.on_tick.discard(self._on_tick)
-        loop.remove(descriptor)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_readable(self) -> None:
-        self._advance()
-
-    def _on_writable(self) -> None:
-        if self._intake is not None and self._intake.session.flush() and self._loop is not None:
-            self._loop.remove_writer(self._attached)
-
-    def _plan_look(self) -> None:
-        if self._attached is None or self._intake is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        pause = min(max(0.01, self._intake.seconds_to_poll()), _LONGEST_SLEEP)
-        self._timer = self._loop.call_later(pause, self._on_timer)
-
-    def _on_timer(self) -> None:
-        if self._intake is None or self.closing:
-            return
-        try:
-            self._intake.poll()
-            self._advance()
-        finally:  # a callback may raise, and the loop may only log it
-            self._plan_look()
-
-    def _on_tick(self) -> None:
-        self._tick_asked = False
-        intake = self._intake
-        if intake is not None and not intake.session.busy:
-            self._send(intake)
-
-    def _advance(self) -> None:
-        """Take in, send the next batch, and only then hand out: the server works while the worker does."""
-        intake = self._intake
-        if intake is None or self.closing:
-            return
-        intake.pump()
-        self._send(intake)
-        while intake.has_arrived:
-            begin = time.monotonic()
-            intake.deliver_one()
-            if time.monotonic() - begin > _LONG_CALLBACK and not self.closing:
-                intake.pump()
-                self._send(intake)
-                if intake.has_arrived:
-                    self._in_loop(self._advance)
-                return
-
-    def _send(self, intake: Intake) -> None:
-        intake.turn()
-        if intake.session.unsent and self._attached is not None:
-            self._loop.add_writer(self._attached, self._on_writable)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.detach()
 
     @property
     def in_event_loop(self) -> bool:
         """Whether a loop sends what is settled, so that nobody has to block for it."""
-        return self._attached is not None
+        return self._loop is not None
 
     def consuming(self) -> None:
         """A consumer was added: outside an event loop its claim leaves with the next drain."""
         self.progress()
 
     def progress(self) -> None:
-        """Something was settled or asked for. The event loop sends it at its next tick; without one, now."""
+        """Something was settled or asked for: it is sent now, or when what is under way has returned."""
         intake = self._intake
         if intake is None or self.closing:
             return
-        if self._attached is None:
+        if self._loop is not None:
+            self._loop.tick()
+        else:
             intake.session.pump_for_others()
             intake.turn()
-        elif threading.get_ident() != self._loop_thread and not self._tick_asked:
-            self._tick_asked = True  # the loop sleeps, and knows nothing of what a thread does
-            self._in_loop(self._on_tick)
+        intake.pace()
 
     # -- what kombu and Celery ask -------------------------------------------------------------------
 

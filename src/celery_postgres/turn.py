@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .wire import Call, Rows
+    from .encoding import Rows
+    from .wire import Call
 
 
 class Turn:
@@ -17,6 +18,7 @@ class Turn:
         self.calls: list[Call] = []
         self._readers: list[Callable[[Rows], None] | None] = []
         self._undo: list[Callable[[], None]] = []
+        self._done: list[Callable[[], None]] = []
 
     def add(self, call: Call, reader: Callable[[Rows], None] | None = None) -> None:
         """`reader(rows)` takes the call's answer; None where it tells nothing."""
@@ -27,10 +29,16 @@ class Turn:
         """`step()` puts back what this turn took out, if nothing of it was done."""
         self._undo.append(step)
 
+    def on_success(self, step: Callable[[], None]) -> None:
+        """`step()` is called behind the readers."""
+        self._done.append(step)
+
     def take(self, results: Sequence[Rows]) -> None:
         for reader, rows in zip(self._readers, results, strict=True):
             if reader is not None:
                 reader(rows)
+        for step in self._done:
+            step()
 
     def undo(self) -> None:
         for step in self._undo:

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLAIN_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^:\[\];]*)(?::\d*)?")
 _NAME_OF_VALUE = re.compile(r"([^?&;=\s]+)\s*=")
-_SECRET_WORDS = re.compile("pass|pwd|secret|token|key|cred", re.IGNORECASE)
+_SECRET_WORDS = re.compile("pass|pwd|secret|token|key|cred|dsn", re.IGNORECASE)
 _ESCAPE = "write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25 in user name and password"
 
 

@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
-from .sql import Statement, results, wakeup
+from .sql import Statement, consumers, results, wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -58,8 +58,9 @@ class Bell:
     def wait_no_more(self, queue_ids: Iterable[int]) -> Call:
         return wakeup.WAIT_NO_MORE, (self.lock_class, list(queue_ids))
 
-    def try_sweeper(self, *, pooled: bool) -> Call:
-        return (wakeup.TRY_SWEEPER_ONCE if pooled else wakeup.TRY_SWEEPER), (self.lock_class,)
+    def stand_by(self, *, pooled: bool) -> Call:
+        """Try to become the one who sweeps, and see who it is."""
+        return (consumers.STAND_BY_POOLED if pooled else consumers.STAND_BY), (self.lock_class,)
 
 
 class ResultBell:

@@ -20,18 +20,22 @@ import select
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
+from psycopg import Error as DriverError
 from psycopg import OperationalError, pq
 
-from .errors import DatabaseRejected, DatabaseUnavailable, Error
+from .encoding import BINARY, Rows, encode, formats_of
+from .errors import DatabaseUnavailable, Error
+from .sql import AT_HOME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import psycopg
+    from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGresult
 
     from .sql import Statement
@@ -44,75 +48,12 @@ _DONE = pq.ExecStatus.COMMAND_OK
 _SKIPPED = pq.ExecStatus.PIPELINE_ABORTED
 _SLICE = 1.0
 _CROWDED_SLICE = 0.005
-_BINARY = pq.Format.BINARY
-_TEXT = pq.Format.TEXT
-
-
-def encode(value: object) -> bytes | None:
-    """A parameter as PostgreSQL reads it in text format; `bytes` pass through and are sent as binary.
-
-    Raises DatabaseRejected for a text that PostgreSQL would refuse, or cut off at a NUL.
-    """
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return _encode_text(value)
-    if isinstance(value, bool):
-        return b"t" if value else b"f"
-    if isinstance(value, list):
-        return _encode_text("{" + ",".join(map(_element, value)) + "}")
-    if isinstance(value, (int, float, UUID)):
-        return str(value).encode()
-    raise TypeError(f"no PostgreSQL form for {type(value).__name__}")
-
-
-def _element(value: object) -> str:
-    """One element of an array's text form."""
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return str(value)
-
-
-def _encode_text(text: str) -> bytes:
-    if "\0" in text:
-        raise DatabaseRejected(f"the text {text[:60]!r} contains a NUL: remove it", "22021")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise DatabaseRejected(f"the text {text[:60]!r} is not valid Unicode: correct it", "22021") from None
-
-
-def _formats(values: Sequence[object]) -> list[pq.Format]:
-    return [_BINARY if isinstance(value, bytes) else _TEXT for value in values]
-
-
-class Rows:
-    """The rows that one statement returned, in binary form; `text`, `number` and `flag` decode a field."""
-
-    __slots__ = ("_value", "count")
-
-    def __init__(self, result: PGresult) -> None:
-        self.count = result.ntuples
-        self._value = result.get_value
-
-    def raw(self, row: int, column: int) -> bytes | None:
-        return self._value(row, column)
-
-    def text(self, row: int, column: int) -> str | None:
-        value = self._value(row, column)
-        return None if value is None else value.decode()
-
-    def number(self, row: int, column: int) -> int | None:
-        value = self._value(row, column)
-        return None if value is None else int.from_bytes(value, "big", signed=True)
-
-    def integer(self, row: int, column: int) -> int:
-        """A number that is never NULL."""
-        return int.from_bytes(self._value(row, column) or b"", "big", signed=True)
-
-    def flag(self, row: int, column: int) -> bool:
-        return self._value(row, column) == b"\x01"
+#: Seconds for a cancel to reach the server, and for the server to answer what was cancelled.
+_CANCEL_WITHIN = 2.0
+_ANSWER_WITHIN = 1.0
+#: The function of the server that tells that a commit no longer waits for its standby. The sentence itself is
+#: translated, and its SQLSTATE is that of any warning.
+_WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
 
 
 class Batch:
@@ -126,7 +67,7 @@ class Batch:
         self.done = False
         self.on_done = on_done
         self.plan: deque[Statement | None] = deque()
-        """What each answer is to: a statement for its preparation, None for a call."""
+        """What each answer is to: None for a call, else the statement that nobody asked for, or prepared."""
 
 
 class Session:
@@ -137,23 +78,32 @@ class Session:
         connection: psycopg.Connection[Any],
         schema: str,
         *,
-        translate: Callable[[PGresult], Error],
+        translate: Callable[[PGresult, bool], Error],
     ) -> None:
+        """`translate(result, prepared)` makes an error of a failed answer."""
         self.schema = schema
         self.broken: Exception | None = None
         self.notifications: deque[bytes] = deque()
         self.lock = threading.RLock()
+        self.on_end: Callable[[], None] | None = None
+        """Called when the session has ended, however it did, in whichever thread and under the lock."""
         self._connection = connection
         self._pgconn = connection.pgconn
         self._translate = translate
         self._prepare = False
+        self._first: Call | None = None
+        self._unconfirmed: list[str] = []
+        """What the server said about a commit that its standby has not confirmed."""
+        connection.add_notice_handler(partial(_note_unconfirmed, self._unconfirmed))
         self._prepared: set[Statement] = set()
         self._texts: dict[Statement, bytes] = {}
         self._under_way: deque[Batch] = deque()
         self._waiting = 0
         self._talking = False
         """Whether some caller is in the middle of a message; under the lock it can only be our own thread."""
-        self._at_socket = threading.Lock()
+        self._at_socket: dict[None, int] = {}
+        """The thread that waits at the socket. Not a lock: one that a signal handler's exception left behind
+        would stay locked, while who finds itself here just goes on."""
         self.unsent = False
         """Whether the kernel has not taken everything yet: `flush` when the socket can be written."""
         self._pgconn.nonblocking = 1
@@ -162,7 +112,11 @@ class Session:
     # -- state ---------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        return self._pgconn.socket
+        """The socket. Raises DatabaseUnavailable once there is none: another thread may have ended it."""
+        try:
+            return self._pgconn.socket
+        except OperationalError as exc:
+            raise DatabaseUnavailable(str(self.broken or exc)) from exc
 
     @property
     def busy(self) -> bool:
@@ -178,7 +132,7 @@ class Session:
                 return False
         try:
             # The server's farewell comes first, then the end: each pump takes one of them.
-            while not self._under_way and _wait_for(self.fileno(), writing=False, timeout=0):
+            while not self._waiting and _wait_for(self.fileno(), writing=False, timeout=0):
                 self.pump()
         except DatabaseUnavailable:
             return False
@@ -192,24 +146,41 @@ class Session:
         """From now on every statement is prepared at its first use; not through a transaction pooler."""
         self._prepare = True
 
+    def begin_with(self, call: Call) -> None:
+        """From now on every batch begins with this; for settings that hold for a transaction alone."""
+        self._first = call
+
     # -- sending -------------------------------------------------------------------------------------
 
-    def send(self, calls: Sequence[Call], on_done: Callable[[Batch], None] | None = None) -> Batch:
+    def send(
+        self,
+        calls: Sequence[Call],
+        on_done: Callable[[Batch], None] | None = None,
+        *,
+        more: bool = False,
+    ) -> Batch:
         """Queue a batch and hand it to the kernel as far as that takes it; never blocks.
 
         `on_done(batch)` runs inside a later `pump` or `wait`, under the session's lock and in the order of
-        sending, also when the batch failed.
+        sending, also when the batch failed. With `more` it stays with us until the next batch, which the
+        caller has at hand, so that both leave in one packet.
         Raises DatabaseUnavailable when the session is gone, DatabaseRejected for what cannot be sent.
         """
         # Before anything is sent: a value that has no form must not leave half a batch behind.
-        encoded = [(statement, [encode(v) for v in values], _formats(values)) for statement, values in calls]
+        encoded = [
+            (statement, [encode(v) for v in values], formats_of(values)) for statement, values in calls
+        ]
         with self._talk():
             batch = Batch(on_done)
+            if not self._prepare:
+                self._send_unasked(batch, AT_HOME, ())
+            if self._first is not None:
+                self._send_unasked(batch, *self._first)
             for statement, params, formats in encoded:
                 self._send_call(batch, statement, params, formats)
             self._pgconn.pipeline_sync()
             self._under_way.append(batch)
-            self.unsent = self._pgconn.flush() != 0
+            self.unsent = more or self._pgconn.flush() != 0
         return batch
 
     def _send_call(
@@ -217,7 +188,7 @@ class Session:
     ) -> None:
         if not self._prepare:
             batch.plan.append(None)
-            self._pgconn.send_query_params(self._text(statement), params, None, formats, _BINARY)
+            self._pgconn.send_query_params(self._text(statement), params, None, formats, BINARY)
             return
         name = statement.name.encode()
         if statement not in self._prepared:
@@ -227,7 +198,13 @@ class Session:
             self._prepared.add(statement)
             batch.plan.append(statement)
         batch.plan.append(None)
-        self._pgconn.send_query_prepared(name, params, formats, _BINARY)
+        self._pgconn.send_query_prepared(name, params, formats, BINARY)
+
+    def _send_unasked(self, batch: Batch, statement: Statement, values: Sequence[object]) -> None:
+        """Its answer is for nobody: it stands in the plan as a preparation does."""
+        batch.plan.append(statement)
+        params = [encode(value) for value in values]
+        self._pgconn.send_query_params(self._text(statement), params, None, formats_of(values), BINARY)
 
     def _text(self, statement: Statement) -> bytes:
         text = self._texts.get(statement)
@@ -277,6 +254,12 @@ class Session:
             status = result.status
             if status == _SYNC:
                 under_way.popleft()
+                if self._unconfirmed:  # said at the commit, between the last answer and the end
+                    head.error = DatabaseUnavailable(
+                        f"{' '.join(self._unconfirmed)} (01000): look after the standby that "
+                        "synchronous_standby_names asks for"
+                    )
+                    self._unconfirmed.clear()
                 head.done = True
                 finished.append(head)
                 continue
@@ -288,13 +271,13 @@ class Session:
             if prepared is not None:
                 self._prepared.discard(prepared)
             if status != _SKIPPED:
-                head.error = self._translate(result)
+                head.error = self._translate(result, self._prepare)
 
     def wait(self, batch: Batch, timeout: float | None = None) -> list[Rows]:
         """Block until the batch is done and return its results; raise its error.
 
-        After `timeout` seconds without an answer the session is given up (DatabaseUnavailable): the
-        outcome is unknown and the session cannot be used for anything else.
+        After `timeout` seconds without an answer it is cancelled. What the server says to that counts; if it
+        says nothing, the session is given up (DatabaseUnavailable), and the outcome is unknown.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.waiting():
@@ -304,11 +287,30 @@ class Session:
                     break
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise self._break(OperationalError(f"the server did not answer within {timeout:g} s"))
+                    self.cut_short(batch, f"the server did not answer within {timeout:g} s")
+                    break
                 self.wait_readable(left)
         if batch.error is not None:
             raise batch.error
         return batch.results
+
+    def cut_short(self, batch: Batch, reason: str) -> None:
+        """Cancel what the server does; the batch is done when this returns. Blocks for three seconds at most.
+
+        Without the cancel, a commit that waits for a standby which is gone would wait on in a session that
+        nobody uses, and each further attempt would leave another one behind.
+        """
+        with suppress(DriverError, OSError):
+            self._connection.cancel_safe(timeout=_CANCEL_WITHIN)
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        try:
+            while not batch.done and (left := deadline - time.monotonic()) > 0:
+                self.wait_readable(left)
+                self.pump()
+        except DatabaseUnavailable:  # also in the batch
+            pass
+        if not batch.done:
+            self.give_up(reason)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -336,17 +338,17 @@ class Session:
         Only one waits at the socket (eventlet allows no second), the others look again every few ms.
         """
         timeout = _SLICE if timeout is None else min(timeout, _SLICE)
-        if not self._at_socket.acquire(blocking=False):
-            time.sleep(min(timeout, _CROWDED_SLICE))
-            return False
+        me = threading.get_ident()
         try:
+            if self._at_socket.setdefault(None, me) != me:
+                time.sleep(min(timeout, _CROWDED_SLICE))
+                return False
             if self.unsent and self.flush():
                 return True  # libpq may have taken in an answer meanwhile
             return _wait_for(self.fileno(), writing=self.unsent, timeout=timeout)
-        except OperationalError as exc:  # ended by another thread: there is no socket any more
-            raise DatabaseUnavailable(str(self.broken or exc)) from exc
         finally:
-            self._at_socket.release()
+            if self._at_socket.get(None) == me:
+                self._at_socket.pop(None, None)
 
     def run(self, *calls: Call, timeout: float | None = None) -> list[Rows]:
         """Send one batch and wait for it."""
@@ -391,10 +393,11 @@ class Session:
 
     def _break(self, exc: Exception) -> DatabaseUnavailable:
         """Give the session up; every batch under way has failed with an unknown outcome."""
-        return self._end(str(exc).strip() or "the connection to PostgreSQL was lost")
+        reason = str(exc).strip() or "the connection to PostgreSQL was lost"
+        return self._end(reason, getattr(exc, "sqlstate", None))
 
-    def _end(self, reason: str) -> DatabaseUnavailable:
-        self.broken = error = DatabaseUnavailable(reason)
+    def _end(self, reason: str, sqlstate: str | None = None) -> DatabaseUnavailable:
+        self.broken = error = DatabaseUnavailable(reason, sqlstate)
         lost = list(self._under_way)
         self._under_way.clear()
         self.unsent = False
@@ -404,7 +407,21 @@ class Session:
         for batch in lost:
             if batch.on_done is not None:
                 batch.on_done(batch)
+        if self.on_end is not None:
+            self.on_end()
         return error
+
+    def neglected(self) -> bool:
+        """Whether something has arrived that nobody waits for."""
+        me = threading.get_ident()
+        if self.broken is not None or self._at_socket.setdefault(None, me) != me:
+            return False
+        try:
+            return _wait_for(self.fileno(), writing=False, timeout=0)
+        except DatabaseUnavailable:  # ended by another thread just now
+            return False
+        finally:
+            self._at_socket.pop(None, None)
 
     def give_up(self, reason: str) -> None:
         """As if the session was lost, for a reason that the server does not know."""
@@ -424,6 +441,11 @@ class Session:
         """Forget a session that was inherited through fork: not a byte may go to the parent's server."""
         self.broken = DatabaseUnavailable("the session belongs to the parent process")
         self._under_way.clear()
+
+
+def _note_unconfirmed(unconfirmed: list[str], notice: Diagnostic) -> None:
+    if notice.source_function == _WAITS_FOR_STANDBY:
+        unconfirmed.append(f"{notice.message_primary}: {notice.message_detail}")
 
 
 def _wait_for(descriptor: int, *, writing: bool, timeout: float) -> bool:

@@ -9,12 +9,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .delivery import read_json
+from .dsn import mask
+from .liveness import Role
 from .sql import messages as sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .wire import Rows
+    from .encoding import Rows
 
 DRIVER_TYPE = "postgresql"
 
@@ -37,6 +39,73 @@ def adapt(*, gossip: bool) -> None:
     _allow("gossip", "Gossip", allowed=gossip)
     _extend_scheduled()
     _acknowledge_before_solo_tasks()
+    _never_wait_for_heartbeats()
+    _keep_mailbox()
+    _veil_broker()
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker, or a child of one."""
+    return role().node is not None
+
+
+def _is_ours(connection: Any) -> bool:
+    return getattr(getattr(connection, "transport", None), "driver_type", None) == DRIVER_TYPE
+
+
+def _never_wait_for_heartbeats() -> None:
+    """Celery repeats a heartbeat that cannot be sent until it can, inside the loop, which stands still then.
+
+    Without that it keeps it for later, as it does with every other event.
+    """
+    loaded = sys.modules.get("celery.worker.heartbeat")
+    heart = getattr(loaded, "Heart", None)
+    original = getattr(heart, "_send", None)
+    if heart is None or original is None or getattr(original, "knows_outages", False):
+        return
+
+    def _send(self: Any, event: str, retry: bool = True) -> Any:
+        return original(self, event, retry=retry and not _is_ours(getattr(self.eventer, "connection", None)))
+
+    _send.knows_outages = True  # type: ignore[attr-defined]
+    heart._send = _send  # noqa: SLF001
+
+
+def _keep_mailbox() -> None:
+    """Celery opens its mailbox anew when an answer could not be sent, and fails if that cannot be done.
+
+    A channel of ours stays usable after an error, so there is nothing to open anew.
+    """
+    loaded = sys.modules.get("celery.worker.pidbox")
+    for name in ("Pidbox", "gPidbox"):
+        mailbox = getattr(loaded, name, None)
+        original = vars(mailbox).get("reset") if mailbox is not None else None
+        if mailbox is None or original is None or getattr(original, "knows_outages", False):
+            continue
+        mailbox.reset = _reset_unless_ours(original)
+
+
+def _reset_unless_ours(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    def reset(self: Any) -> None:
+        connection = getattr(self.c, "connection", None)
+        if connection is None or not _is_ours(connection) or not connection.transport.usable:
+            original(self)
+
+    reset.knows_outages = True  # type: ignore[attr-defined]
+    return reset
+
+
+def role() -> Role:
+    """Whose consumer this is: the worker's name and pool, as far as Celery has loaded them."""
+    trace = sys.modules.get("celery.app.trace")
+    localized: Any = getattr(trace, "_localized", None) or ()
+    node = localized[2] if len(localized) > 2 and isinstance(localized[2], str) else None
+    # The prefork pool's module comes last: Celery also loads it to count processors.
+    pools = {"gevent": "gevent", "eventlet": "eventlet", "solo": "solo", "thread": "threads"}
+    loaded = [pool for module, pool in pools.items() if f"celery.concurrency.{module}" in sys.modules]
+    if not loaded and "celery.concurrency.prefork" in sys.modules:
+        loaded = ["prefork"]
+    return Role(node, loaded[0] if node and loaded else None)
 
 
 def _allow(module: str, step: str, *, allowed: bool) -> None:
@@ -44,6 +113,35 @@ def _allow(module: str, step: str, *, allowed: bool) -> None:
     names = getattr(getattr(loaded, step, None), "compatible_transports", None)
     if isinstance(names, set):
         (names.add if allowed else names.discard)(DRIVER_TYPE)
+
+
+def _veil_broker() -> None:
+    """`inspect stats` tells where the broker is, and for a transport that reads URLs itself it tells all
+    of the URL: so the password, to everybody who may ask.
+    """
+    loaded = sys.modules.get("celery.worker.consumer.connection")
+    step = getattr(loaded, "Connection", None)
+    original = getattr(step, "info", None)
+    if step is None or original is None or getattr(original, "veils", False):
+        return
+
+    def info(self: Any, consumer: Any) -> dict[str, Any]:
+        told: dict[str, Any] = original(self, consumer)
+        if _is_ours(consumer.connection):
+            told["broker"] = _veiled(told.get("broker"))
+        return told
+
+    info.veils = True  # type: ignore[attr-defined]
+    step.info = info
+
+
+def _veiled(value: Any) -> Any:
+    """The same with every URL in it masked."""
+    if isinstance(value, dict):
+        return {key: _veiled(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_veiled(one) for one in value]
+    return mask(value) if isinstance(value, str) and "://" in value else value
 
 
 def _acknowledge_before_solo_tasks() -> None:
@@ -58,8 +156,7 @@ def _acknowledge_before_solo_tasks() -> None:
         return
 
     def call_soon_ack(self: Any, settle: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        ours = getattr(getattr(self.connection, "transport", None), "driver_type", None) == DRIVER_TYPE
-        if ours and self.hub and type(self.pool).__module__ == "celery.concurrency.solo":
+        if _is_ours(self.connection) and self.hub and type(self.pool).__module__ == "celery.concurrency.solo":
             return settle(*arguments, **options)
         return original(self, settle, *arguments, **options)
 

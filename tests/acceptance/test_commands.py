@@ -132,7 +132,7 @@ def test_worker_with_embedded_beat(site, tmp_path):
     schedule = {"tick": {"task": "probe.record", "schedule": 1.0, "args": ["tick"]}}
     worker = site.worker("-Q", "celery", "-B", "-s", str(tmp_path / "schedule"), beat_schedule=schedule)
     site.record.wait_until(lambda entries: len(entries) >= 2, 20, "second tick")
-    assert worker.stop(timeout_s=20) == 0
+    assert worker.stop() == 0
 
 
 def test_plain_publisher_ends(site):

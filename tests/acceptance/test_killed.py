@@ -56,7 +56,12 @@ def test_killed_pool_process(site, count):
     ids = [site.send("kill_process_once") for _ in range(count)]
     site.record.wait_for(ids, "end", timeout_s=RECOVERY_S)
     for task_id in ids:
-        assert [entry.redelivered for entry in site.record.of(task_id)] == [False, True]
+        # A process that dies before the pool has read that it took the task: then Celery's pool itself gives
+        # it to another one, as the same delivery.
+        *killed, again = (entry.redelivered for entry in site.record.of(task_id))
+        assert again
+        assert killed
+        assert not any(killed)
 
 
 def test_killed_parent_of_a_pool(site):

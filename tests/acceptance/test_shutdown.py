@@ -17,7 +17,7 @@ def test_warm_shutdown(site, pool):
     running = site.send("sleep_for", 1.5)
     site.record.wait_for_one(running)
     waiting = [site.send("record", number) for number in range(6)]
-    assert worker.stop(signal.SIGTERM, timeout_s=20) == 0
+    assert worker.stop() == 0
     assert len(site.record.of(running, "end")) == 1
     begun = set(site.record.counts()) & set(waiting)
     if pool not in ("gevent", "eventlet"):  # which notice the signal between their tasks
@@ -39,7 +39,7 @@ def test_other_signals(site, number):
     running = site.send("sleep_at_first", 60 if cold else 1)
     site.record.wait_for_one(running)
     waiting = [site.send("record", number) for number in range(3)]
-    worker.stop(number, timeout_s=20)
+    worker.stop(number)
     assert site.broker.unacked() == 0
     eventually(lambda: site.broker.waiting("celery") == (4 if cold else 3))
     site.worker("-Q", "celery")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.fixtures.broker import empty_broker
+
 PUBLISHERS = 16
 WORKERS = 4
 
@@ -18,6 +20,13 @@ print("waiting", flush=True)
 sys.stdin.readline()
 print("sent", probe.record.delay(int(sys.argv[1])).id, flush=True)
 """
+
+
+@pytest.fixture
+def fresh_broker(request):
+    """A database without our schema: one of the processes has to make it."""
+    with empty_broker(request, "empty_database_url") as empty:
+        yield empty
 
 
 def test_twenty_processes_start_at_once(site):

@@ -45,7 +45,7 @@ def test_exactly_once(site, count):
         assert publisher.wait(20) == 0
     site.record.wait_until(lambda entries: len(entries) >= count, timeout_s, f"execution of {count} tasks")
     eventually(lambda: site.broker.unacked() == 0)
-    assert [worker.stop(timeout_s=30) for worker in workers] == [0] * len(workers)
+    assert [worker.stop() for worker in workers] == [0] * len(workers)
     executed = Counter(tuple(entry.args) for entry in site.record.entries())
     assert executed == Counter(
         (publisher, number) for publisher in range(PUBLISHERS) for number in range(share)

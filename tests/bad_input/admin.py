@@ -12,11 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 import psycopg
 from kombu import Connection
 
+from tests.fixtures.canary import CANARY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: The password of every role that a test makes. It must not be seen anywhere.
-CANARY = "canary-5b1e77"
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,9 @@ def private_server(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def admin(new_role: Callable[..., str], database_url: str) -> Admin:
+def admin(new_role: Callable[..., str], empty_database_url: str) -> Admin:
     """Whoever owns the test's database, which goes before the roles that own things in it."""
-    return Admin(database_url)
+    return Admin(empty_database_url)
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ EXCHANGES = {
 
 
 @pytest.fixture
-def url(module_database_url):
-    return module_database_url
+def url(empty_module_database_url):
+    return empty_module_database_url
 
 
 def warnings_in(log, name: str) -> list[str]:

@@ -21,9 +21,9 @@ REMEDIES = r"choose a shorter one|remove it|rename it"
 
 
 @pytest.fixture(scope="module")
-def admin(module_database_url):
+def admin(empty_module_database_url):
     """Of a database that the tests of this module share; each leaves it without messages."""
-    return Admin(module_database_url)
+    return Admin(empty_module_database_url)
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from kombu import Connection
 from celery_postgres.errors import ConfigurationError
 from celery_postgres.sql import Statement
 from tests.fixtures.broker import Broker
+from tests.fixtures.pooler import pooler
 from tests.fixtures.record import Record
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import Site
 
 from .admin import connect, publish, refusal, take
-from .pooler import pooler
 
 SAID = "is behind a transaction pooler: no notifications are heard"
 

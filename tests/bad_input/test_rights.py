@@ -25,6 +25,25 @@ LACKS = {
 }
 
 
+def cure(admin, work) -> None:
+    """Do what each error says, until nothing is missing any more; no error comes twice."""
+    told: set[str] = set()
+    while (missing := complaint(work)) is not None:
+        assert "celery-postgres grants`" in missing
+        assert missing not in told
+        told.add(missing)
+        admin.run(*re.findall(r"GRANT [^;]+;", missing))
+
+
+def complaint(work) -> str | None:
+    """The error with which the work ends; None where it is done."""
+    try:
+        work()
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
 def use_everything(url: str, **options) -> None:
     """Publish and consume through every kind of exchange and queue, and clean up."""
     with Connection(url, **options) as connection, connection.channel() as channel:
@@ -44,16 +63,13 @@ def use_everything(url: str, **options) -> None:
 
 @pytest.mark.parametrize("kind", LACKS)
 def test_missing_right_is_granted_by_the_message(admin, new_role, kind):
-    """The message holds the GRANTs that are missing: executed as they stand, everything works."""
+    """Each message holds the GRANT that is missing: executed as they stand, everything works in the end."""
     role = new_role()
     admin.run(schema.script("celery", role), LACKS[kind].format(role=role))
-    with refusal(ConfigurationError) as told:
+    with refusal(ConfigurationError):
         use_everything(admin.url_of(role))
     assert not any(admin.stored().values())
-    statements = re.findall(r"(?:GRANT|REVOKE) [^;]+;", str(told))
-    assert statements
-    admin.run(*statements)
-    use_everything(admin.url_of(role))
+    cure(admin, lambda: use_everything(admin.url_of(role)))
 
 
 @pytest.mark.parametrize("name", ["with space", 'a"b', "Ünïcode", "select", "x' OR '1'='1"])
@@ -61,9 +77,10 @@ def test_any_role_name(admin, new_role, name):
     """The GRANTs quote what has to be quoted."""
     new_role(name=name)
     admin.run(schema.script("celery"))
-    with refusal(ConfigurationError) as told:
+    with refusal(ConfigurationError):
         publish(admin.url_of(name))
-    admin.run(*re.findall(r"(?:GRANT|REVOKE) [^;]+;", str(told)))
+    cure(admin, lambda: publish(admin.url_of(name)))
+    cure(admin, lambda: admin.stored()["message"] and take(admin.url_of(name)))
     publish(admin.url_of(name))
     assert take(admin.url_of(name)) == 1
 
@@ -100,7 +117,7 @@ def test_right_that_is_taken_away_at_work(admin, new_role):
         admin.run(f'REVOKE INSERT ON celery.ready FROM "{role}"')
         with refusal(ConfigurationError) as told:
             queue.put("refused")
-        assert "GRANT SELECT, INSERT" in str(told)
+        assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "celery"."ready" TO "{role}";' in str(told)
         assert admin.stored()["message"] == 1
         admin.run(f'GRANT INSERT ON celery.ready TO "{role}"')
         queue.put("after")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from celery_postgres.process import Process
 from celery_postgres.sql import Statement, consumers, messages, topology
 from tests.fixtures.waiting import eventually
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+#: A process that nobody here can see.
+ELSEWHERE = Process("elsewhere", 1)
 
 Row = tuple[Any, ...]
 Held = list[tuple[int, int]]
@@ -99,12 +103,33 @@ class Hand:
         content = (None, None, None, None, None, "{}", "{}", b"x", None, "on")
         self.run(messages.PUBLISH_TO_QUEUE, key or uuid.uuid4(), "", queue, priority, *content)
 
-    def register(self, *, pooled: bool = False) -> None:
-        """Become a consumer, alive for as long as the session."""
-        key = int.from_bytes(self.id.bytes[:8], "big", signed=True)
-        self.run(consumers.REGISTER, self.id, key, pooled, "here", 1)
+    @property
+    def lock_key(self) -> int:
+        return int.from_bytes(self.id.bytes[:8], "big", signed=True)
+
+    @property
+    def beat_key(self) -> int:
+        return int.from_bytes(self.id.bytes[8:], "big", signed=True)
+
+    def register(
+        self,
+        *,
+        pooled: bool = False,
+        process: Process = ELSEWHERE,
+        node: str | None = None,
+        stall_s: float = 300,
+    ) -> None:
+        """Become a consumer, alive for as long as the session; it has no second one."""
+        where = (process.host, process.pid, process.host_id, process.started)
+        values = (self.id, self.lock_key, self.beat_key, pooled, *where, node, None, round(stall_s * 1000))
+        self.run(consumers.BEGIN_EPOCH)
+        self.run(consumers.REGISTER, *values)
         if not pooled:
-            self.run(consumers.HOLD, key)
+            self.run(consumers.HOLD, self.lock_key)
+
+    def beat(self) -> bool:
+        """Whether it was heard."""
+        return bool(self.run(consumers.BEAT, self.id))
 
     def claim(self, *queue_ids: int, count: int = 10) -> Held:
         rows = self.run(messages.CLAIM, self.id, list(queue_ids), count)

@@ -11,9 +11,9 @@ from kombu import Connection, Consumer, Exchange, Queue
 from celery_postgres import dsn
 from celery_postgres.broadcast import PAGE, BroadcastReader
 from celery_postgres.connection import Database
-from celery_postgres.maintenance import _LOG_KEPT
 from celery_postgres.options import Options
 from celery_postgres.sql import Statement, consumers, messages, topology
+from celery_postgres.sweeper import _LOG_KEPT
 from tests.fixtures.waiting import eventually
 
 if TYPE_CHECKING:

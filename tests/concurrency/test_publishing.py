@@ -9,6 +9,7 @@ import pytest
 from kombu import Connection, Producer, Queue
 from kombu.exceptions import BatchPublishError
 
+from celery_postgres import worker
 from celery_postgres.sql import messages
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ RETRY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1}
 
 
 @pytest.fixture
-def producer(proxy: Proxy) -> Iterator[Producer]:
+def producer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Producer]:
     """Publishes through a link that can be cut, to a queue `q`."""
+    # A worker's process opens a lost session anew by itself; whether other tests made this one look like one
+    # must not matter.
+    monkeypatch.setattr(worker, "is_worker", lambda: False)
     with Connection(proxy.url) as connection:
         channel = connection.channel()
         Queue("q")(channel).declare()

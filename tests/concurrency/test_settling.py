@@ -45,8 +45,8 @@ class TestStale:
     def test_after_the_consumer_was_reaped(self, hand, other, held, settle, queue) -> None:
         """What was given to somebody else in the meantime stays with that one."""
         dead = hand.id
-        other.sql("UPDATE celery.consumer SET pooled = true, beat_at = now() - interval '1 h'")
-        other.run(consumers.REAP, dead, 20)
+        other.sql("UPDATE celery.consumer SET lock_key = 2")  # that of a session that is gone
+        other.run(consumers.REAP, dead, 20, None)
         other.register()
         again = other.claim(queue)
         assert again == [(held[0][0], 3)]

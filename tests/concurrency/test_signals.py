@@ -134,3 +134,47 @@ def test_handler_that_raises_while_waiting(session, on_signal):
     timer.join()
     assert answers(session, TWO) == [2]
     assert batch.results[0].integer(0, 0) == 4
+
+
+def test_interrupted_wait_leaves_the_socket_to_others(session, on_signal) -> None:
+    """A time limit strikes just where this thread begins to wait at the socket: others still wait there."""
+
+    def strike() -> None:
+        raise TimeLimit
+
+    class Struck(dict[None, int]):
+        def setdefault(self, key: None, default: int = 0) -> int:
+            taken = super().setdefault(key, default)
+            if struck:
+                struck.pop()
+                signal.raise_signal(signal.SIGUSR1)
+            return taken
+
+    on_signal(strike)
+    struck = [True]
+    session._at_socket = Struck()
+    with pytest.raises(TimeLimit):
+        session.wait_readable(1)
+    assert not session._at_socket
+    session._at_socket[None] = threading.get_ident()  # had it struck a moment later
+    session.wait_readable(0)
+    assert not session._at_socket
+
+
+def test_session_that_another_thread_ends(session, monkeypatch):
+    """Who looks at the socket at that moment is told that the session is lost."""
+    pump = session.pump
+
+    def pump_and_lose() -> None:
+        pump()
+        ending = threading.Thread(target=session.give_up, args=("ended meanwhile",))
+        ending.start()
+        ending.join()
+
+    monkeypatch.setattr(session, "pump", pump_and_lose)
+    os.write(session.fileno(), b"not of the protocol")  # the server says so, and hangs up
+    session.wait_readable(5)
+    assert not session.alive()
+    assert not session.neglected()
+    with pytest.raises(DatabaseUnavailable, match="ended meanwhile"):
+        session.wait_readable(0)

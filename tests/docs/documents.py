@@ -9,6 +9,7 @@ A comment before a block says what it is:
     <!-- log -->            lines that our code logs or raises; … stands for anything
     <!-- urls -->           one URL a line
     <!-- options -->        the table of options follows
+    <!-- sqlstates -->      the table of SQLSTATEs follows
 """
 
 from __future__ import annotations

@@ -8,7 +8,18 @@ import sys
 
 import pytest
 
-from celery_postgres import cadence, commands, intake, maintenance, pacer, qos, subscription
+from celery_postgres import (
+    cadence,
+    commands,
+    intake,
+    liveness,
+    maintenance,
+    pacer,
+    qos,
+    reaper,
+    subscription,
+    sweeper,
+)
 from celery_postgres.connection import OLDEST_SERVER
 from celery_postgres.embedded.binaries import OLDEST_MAJOR
 from celery_postgres.migrations.versions.v1_1_messages import SHORT_LIVED
@@ -29,6 +40,14 @@ def test_table_of_options(name: str) -> None:
     assert f"<!-- options -->\n{printed}" in TEXT[name]
 
 
+def test_table_of_sqlstates() -> None:
+    """The table is the one that `python -m celery_postgres.sqlstates` prints."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "celery_postgres.sqlstates"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"<!-- sqlstates -->\n{printed}" in TEXT["operations.md"]
+
+
 def test_versions() -> None:
     """The supported versions are those of the package's own files."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -42,21 +61,30 @@ def test_versions() -> None:
 
 FIGURES = [
     ("guarantees.md", "An acknowledgement leaves within 20 ms", pacer.ACK_DELAY, 0.02),
-    ("guarantees.md", "the default `grace` of three", Options().grace, 3.0),
-    ("guarantees.md", "up to 2.5 s until another worker takes over", maintenance._STAND_BY, 2.5),
-    ("guarantees.md", "else for an hour", maintenance._LOG_KEPT, 3600.0),
+    ("guarantees.md", "the `grace` of one second", Options().grace, 1.0),
+    ("guarantees.md", "everybody has 30 s to return", reaper.RESTART_GRACE, 30.0),
+    ("guarantees.md", "else for an hour", sweeper._LOG_KEPT, 3600.0),
     ("operations.md", "given up to 500 at a time", qos.UNLIMITED, 500),
     ("operations.md", "about 64 MiB wait", subscription.BYTES_AHEAD, 64 << 20),
     ("operations.md", "a poll every 5 s", Options().max_poll_interval, 5.0),
-    ("operations.md", "`beat_at` is written every 10 s", maintenance._BEAT, 10.0),
+    ("operations.md", "`beat_at` is written every 15 s", maintenance._BEAT, 15.0),
+    ("operations.md", "every 10 s behind a transaction pooler", maintenance._BEAT_POOLED, 10.0),
+    ("operations.md", "a beat every 15 s each", maintenance._BEAT, 15.0),
     ("operations.md", "opened after a second", maintenance._FIRST, 1.0),
     ("troubleshooting.md", "to 256 MiB", Options(max_message_bytes=256 << 20).max_message_bytes, 256 << 20),
-    ("design.md", "at the latest after an hour", maintenance._LOG_KEPT, 3600.0),
+    ("design.md", "at the latest after an hour", sweeper._LOG_KEPT, 3600.0),
     ("design.md", "at once, after 20 ms and after 150 ms", cadence.AFTER_IDLE, (0.02, 0.15)),
     ("design.md", "takes that for granted for 10 ms", commands.QUIET, 0.01),
     ("design.md", "full three times in a row", subscription.BUSY_AFTER, 3),
     ("design.md", "waits up to 5 ms longer", intake.GATHER_DELAY, 0.005),
-    ("design.md", "looks once a second", maintenance._TICK, 1.0),
+    ("design.md", "it looks four times a second", sweeper._LOOK, 0.25),
+    ("design.md", "look about four times a second", maintenance._LOOKS_PER_S, 4.0),
+    ("design.md", "at least every 8 s each", maintenance._LOOK_AT_LEAST, 8.0),
+    ("design.md", "at least three, lose", reaper._CROWD, 3),
+    ("design.md", "lose their sessions within 10 s", reaper._CROWD_WINDOW, 10.0),
+    ("design.md", "get 5 s more", reaper._CROWD_GRACE, 5.0),
+    ("design.md", "60 s with prefork", Options().stall_timeout, 60.0),
+    ("design.md", "300 s with other pools", Options().stall_timeout * liveness.OWN_TASKS_FACTOR, 300.0),
     ("moving.md", "| `max_deliveries`, 20 |", Options().max_deliveries, 20),
 ]
 
@@ -71,6 +99,7 @@ def test_figures(document: str, phrase: str, actual: object, stated: object) -> 
 def test_figures_in_statements() -> None:
     """Those that stand in SQL: the beat's limit, and the thresholds of autovacuum."""
     assert "after 30 s" in TEXT["operations.md"]
-    assert "interval '30 s'" in consumers.FIND_LOST.text
+    assert reaper.BEAT_GRACE == 30
+    assert "interval '30 s'" in consumers.FIND_CONSUMER.text
     assert "vacuumed after 5,000 dead rows" in TEXT["operations.md"]
     assert "autovacuum_vacuum_threshold = 5000" in SHORT_LIVED

@@ -36,7 +36,7 @@ def templates() -> list[re.Pattern[str]]:
 def _pieces(node: ast.AST) -> list[str]:
     """The fixed parts of a text, between its placeholders."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return re.split(r"%[a-z]", node.value)
+        return re.split(r"%[a-z]", node.value.split("\n", 1)[0])  # a stack may follow
     if isinstance(node, ast.JoinedStr):
         joined = "".join(v.value if isinstance(v, ast.Constant) else "\0" for v in node.values)
         return joined.split("\0")

@@ -31,8 +31,10 @@ def publish(channel: Any, body: bytes = b"body", **properties: Any) -> None:
     channel.basic_publish(message, exchange="", routing_key=QUEUE)
 
 
-def end_session(database: psycopg.Connection[Any], connection: Connection) -> None:
-    """End the session that holds the connection's claims, as a broken network does."""
+def vanish(database: psycopg.Connection[Any], connection: Connection) -> None:
+    """End the sessions of the connection's consumer, as the end of its process does."""
+    connection.transport.intake.lookout.stop()
+    connection.transport._maintenance.stop()
     pid = connection.transport.intake.session.backend_pid
     database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
@@ -70,16 +72,16 @@ def test_crash_of_the_server_loses_no_message(embedded_server: EmbeddedPostgres)
         assert declared(connection).queue_declare(QUEUE, passive=True).message_count == 20
 
 
-def test_lost_session_gives_its_messages_back(
+def test_consumer_that_vanishes_gives_its_messages_back(
     database_url: str, database: psycopg.Connection[Any], sweeper: Connection
 ) -> None:
-    """What a consumer held whose session ended is given to another, marked as redelivered."""
+    """What a consumer held that is gone is given to another, marked as redelivered."""
     with Connection(database_url) as holder, Connection(database_url) as other:
         channel = declared(holder)
         publish(channel)
         held = channel.basic_get(QUEUE)
         assert not held.delivery_info["redelivered"]
-        end_session(database, holder)
+        vanish(database, holder)
         got: list[Any] = []
         declared(other).basic_consume(QUEUE, callback=got.append)
         other.drain_events(timeout=15)
@@ -97,7 +99,7 @@ def test_killed_too_often_ends_in_dead_letter(
         with Connection(database_url) as victim:
             channel = declared(victim)
             eventually(lambda channel=channel: channel.basic_get(QUEUE))  # type: ignore[misc]
-            end_session(database, victim)
+            vanish(database, victim)
     query = "SELECT reason, deliveries, body FROM celery.dead_letter JOIN celery.message ON id = message_id"
     eventually(lambda: database.execute(query).fetchone() == ("max_deliveries", 2, b"poison"))
     with Connection(database_url) as connection:

@@ -21,31 +21,33 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def role(database_url: str) -> Iterator[str]:
+def role(empty_database_url: str) -> Iterator[str]:
     """A role that may log in and nothing else, by its URL."""
     name, password = f"role_{secrets.token_hex(4)}", secrets.token_hex(8)
-    with psycopg.connect(database_url, autocommit=True) as database:
+    with psycopg.connect(empty_database_url, autocommit=True) as database:
         try:
             database.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
         except psycopg.errors.InsufficientPrivilege:
             pytest.skip("this user may not create roles")
-        url = urlsplit(database_url)
+        url = urlsplit(empty_database_url)
         where = url.netloc.rpartition("@")[2]
         yield url._replace(netloc=f"{name}:{password}@{where}").geturl()
         database.execute("DROP SCHEMA IF EXISTS celery CASCADE")
         database.execute(f"DROP ROLE {name}")
 
 
-def test_role_with_the_grants_alone(database_url: str, role: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_role_with_the_grants_alone(
+    empty_database_url: str, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """What `migrate --sql --role` prints is enough to publish, consume and sweep, and for no more."""
-    command = [str(Path(sys.executable).with_name("celery-postgres")), "--url", database_url]
+    command = [str(Path(sys.executable).with_name("celery-postgres")), "--url", empty_database_url]
     script = subprocess.run(
         [*command, "migrate", "--sql", "--role", str(urlsplit(role).username)],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    with psycopg.connect(database_url, autocommit=True) as database:
+    with psycopg.connect(empty_database_url, autocommit=True) as database:
         database.execute(script.encode())
     caplog.set_level(logging.WARNING, "celery_postgres")
     got: list[Any] = []

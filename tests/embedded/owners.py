@@ -133,7 +133,8 @@ def open_environment(place: Place) -> dict[str, str]:
     package = place.folder / "lib" / "celery_postgres"
     source = Path(celery_postgres.__file__).parent
     shutil.copytree(source / "embedded", package / "embedded", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(source / "errors.py", package)
+    for module in ("errors.py", "sqlstates.py"):
+        shutil.copy(source / module, package)
     (package / "__init__.py").touch()
     for path in (package.parent, *package.parent.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def sessions(module_database_url: str) -> sessionmaker[Session]:
+def sessions(empty_module_database_url: str) -> sessionmaker[Session]:
     """Sessions on the module's database, with the application's tables, all of them empty."""
     from evaluation.database import create_tables, engine_for, sessions_for
     from evaluation.models import Base
     from sqlalchemy import text
 
-    engine = engine_for(module_database_url)
+    engine = engine_for(empty_module_database_url)
     create_tables(engine)
     tables = ", ".join(str(table) for table in Base.metadata.sorted_tables)
     with engine.begin() as connection:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
-def test_every_usual_scheme_is_accepted(scheme: str, database_url: str) -> None:
+def test_every_usual_scheme_is_accepted(scheme: str, empty_database_url: str) -> None:
     """One driver serves them all."""
-    engine = engine_for(database_url.replace("postgresql", scheme, 1))
+    engine = engine_for(empty_database_url.replace("postgresql", scheme, 1))
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
     assert engine.url.drivername == "postgresql+psycopg"
@@ -45,9 +45,9 @@ def test_unusable_urls_are_refused_without_their_password(url: str) -> None:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def test_tables_are_created_once(database_url: str) -> None:
+def test_tables_are_created_once(empty_database_url: str) -> None:
     """Many may create them at the same time; dropping removes the schema and nothing else."""
-    engine = engine_for(database_url)
+    engine = engine_for(empty_database_url)
     errors: list[BaseException] = []
 
     def create() -> None:

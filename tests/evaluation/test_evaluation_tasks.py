@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def tasks(sessions: sessionmaker[Session], module_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def tasks(
+    sessions: sessionmaker[Session], empty_module_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """The task module on this test's database; tasks are run in place, retries at once."""
-    monkeypatch.setenv("DATABASE_URL", module_database_url)
+    monkeypatch.setenv("DATABASE_URL", empty_module_database_url)
     from evaluation import tasks
 
     monkeypatch.setattr(tasks, "sessions", lambda: sessions)
@@ -187,14 +189,14 @@ def test_messages_survive_their_worker(tasks: Any) -> None:
 
 
 def test_sessions_come_from_the_environment(
-    tasks: Any, module_database_url: str, monkeypatch: pytest.MonkeyPatch
+    tasks: Any, empty_module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made at first use, in the process that uses them."""
     monkeypatch.undo()
-    monkeypatch.setenv("DATABASE_URL", module_database_url)
+    monkeypatch.setenv("DATABASE_URL", empty_module_database_url)
     tasks.sessions.cache_clear()
     try:
         with tasks.sessions()() as session:
-            assert session.connection().engine.url.database in module_database_url
+            assert session.connection().engine.url.database in empty_module_database_url
     finally:
         tasks.sessions.cache_clear()

@@ -60,14 +60,14 @@ class Site:
 def site(request: pytest.FixtureRequest, server: str) -> Iterator[Site]:
     url = broker_url(request.param)
     queue = f"evaluation-{secrets.token_hex(4)}"
-    with new_database(server) as database_url:
-        engine = engine_for(database_url)
+    with new_database(server) as empty_database_url:
+        engine = engine_for(empty_database_url)
         create_tables(engine)
-        environment = {"DATABASE_URL": database_url, **({"BROKER_URL": url} if url else {})}
+        environment = {"DATABASE_URL": empty_database_url, **({"BROKER_URL": url} if url else {})}
         try:
             with (
                 llm_server(ANSWER) as llm,
-                Celery(broker=url or database_url, set_as_current=False) as celery,
+                Celery(broker=url or empty_database_url, set_as_current=False) as celery,
             ):
                 environment |= {"EVALUATION_LLM_URL": llm.url, "EVALUATION_LLM_MODEL": "m"}
                 with worker(queue, environment) as process:

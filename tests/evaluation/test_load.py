@@ -123,12 +123,15 @@ def test_other_plugins_are_a_new_evaluator_version(sessions: sessionmaker[Sessio
 
 
 def test_the_command_prints_the_ids(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    empty_database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It makes the tables first, so that an empty database will do."""
     file = tmp_path / "a.md"
     file.write_text("a")
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
     assert main([str(file)]) == 0
     assert capsys.readouterr().out == "1\n"
     assert main([str(tmp_path / "gone.md")]) == 1

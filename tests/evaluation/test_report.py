@@ -151,12 +151,12 @@ def test_excerpts_keep_the_place_in_view(text: str, start: int, end: int, shown:
 def test_the_command_prints_every_evaluation(
     sessions: sessionmaker[Session],
     planted: int,
-    module_database_url: str,
+    empty_module_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without a terminal there are no colours; an unknown id is an error in words."""
-    monkeypatch.setenv("DATABASE_URL", module_database_url)
+    monkeypatch.setenv("DATABASE_URL", empty_module_database_url)
     assert main(["--limit", "1"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("A Guide to the Harbour\n")

@@ -53,6 +53,12 @@ def test_death_is_seen_although_a_child_lives(site):
     os.kill(child, 0)  # it is still there, or this raises
 
 
+def test_session_that_a_thread_is_opening(site):
+    """A fork does not come in the middle: no child has a socket that leads to the server."""
+    opening = site.start("opening", [sys.executable, str(PARENT.with_name("opening.py"))])
+    assert opening.wait(60) == 0, opening.tail()
+
+
 def test_processes_of_a_pool_that_inherit_sessions(site):
     """A new process for each task, which publishes and ends: the worker keeps the sessions that it had."""
     worker = site.worker("-Q", "celery", "--max-tasks-per-child", "1", concurrency=1)

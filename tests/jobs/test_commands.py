@@ -257,6 +257,7 @@ def test_bad_input(full: tuple[Shop, dict[str, str]], arguments: list[str], said
 @pytest.mark.parametrize("arguments", [["queues"], ["jobs"], ["job", "x"], ["cancel", "x"]], ids=" ".join)
 def test_without_schema(shop: Shop, arguments: list[str]) -> None:
     """Looking creates nothing: the error names the command that does."""
+    shop.database.execute("DROP SCHEMA celery CASCADE")
     done = command(shop, "celery-postgres", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: schema celery is missing: run `celery-postgres migrate`")
@@ -266,7 +267,6 @@ def test_without_schema(shop: Shop, arguments: list[str]) -> None:
 def test_empty(shop: Shop) -> None:
     """Nothing is said in words, and is an empty list in JSON."""
     form = "celery-postgres"
-    schema.upgrade(parse(shop.url), "celery")
     assert "No queue has been declared" in command(shop, form, "queues").stdout
     assert "No job is known" in command(shop, form, "jobs").stdout
     assert "No job is like that" in command(shop, form, "jobs", "--state", "dead").stdout

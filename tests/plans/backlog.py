@@ -15,7 +15,8 @@ BEFORE_THE_LOG = "1000:1000:"
 
 TOPOLOGY = """
 DO $$ DECLARE t text; BEGIN -- what is dead stays where it is until the test is over
-    FOREACH t IN ARRAY ARRAY['message', 'ready', 'unacked', 'delayed', 'broadcast'] LOOP
+    FOREACH t IN ARRAY ARRAY['message', 'ready', 'unacked', 'delayed', 'broadcast',
+        'published'] LOOP
         EXECUTE format('ALTER TABLE celery.%I SET (autovacuum_enabled = off)', t);
     END LOOP;
 END $$;
@@ -55,4 +56,6 @@ DELETE FROM celery.delayed WHERE due_at < now() - interval '20 s';
 DELETE FROM celery.message m WHERE id > 5000 AND id <= 20000 OR id > 40000 AND id <= 50000;
 INSERT INTO celery.broadcast (xid, exchange, routing_key, headers, properties, body)
 SELECT (1000 + n)::text::xid8, 'fanout', '', '{{}}', '{{}}', 'x' FROM generate_series(1, 20000) n;
+INSERT INTO celery.published (uuid, published_at)
+SELECT lpad(to_hex(n), 32, '0')::uuid, now() - n * interval '10 ms' FROM generate_series(1, 65000) n;
 """

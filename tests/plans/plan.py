@@ -1,11 +1,17 @@
-"""How the server carries out one of our statements."""
+"""How the server carries out our statements, and what each may cost."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from celery_postgres import dsn, schema
+from celery_postgres.connection import Database
+from celery_postgres.options import Options
 from celery_postgres.sql import Statement
 
 if TYPE_CHECKING:
@@ -14,11 +20,37 @@ if TYPE_CHECKING:
     from celery_postgres.wire import Session
 
 #: Grow with the backlog; whatever reads one of them whole gets slower with it.
-BIG = frozenset({"message", "ready", "unacked", "delayed", "result", "group_result", "chord", "chord_part"})
+BIG = frozenset(
+    {"message", "ready", "unacked", "delayed", "dead_letter", "published"}
+    | {"result", "group_result", "chord", "chord_part"}
+)
+
+#: What one statement handles at once; more rows are a backlog.
+A_PAGE = 600
+
+STAGES = ("empty", "filled since", "analysed")
 
 _numbers = itertools.count(1)
 
 BEGIN, ROLLBACK = Statement("begin", "BEGIN"), Statement("rollback", "ROLLBACK")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One statement with values, and what it may cost on the long backlog."""
+
+    statement: Statement
+    values: tuple[object, ...]
+    buffers: int
+    what: str = ""
+    whole: frozenset[str] = frozenset()
+    """Tables that may be read whole, since it is rare and there is no other way."""
+    rows: int = 100
+    """How many rows of a table it may look at."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.statement.name} {self.what}".strip()
 
 
 class Plan:
@@ -114,3 +146,33 @@ def _literal(value: object) -> str:
     if isinstance(value, list):
         return "'{" + ",".join(f'"{item}"' if isinstance(item, str) else str(item) for item in value) + "}'"
     return f"'{value}'"
+
+
+def at_every_stage(
+    url: str, cases: Sequence[Case], *, before: str, backlog: str
+) -> Iterator[dict[tuple[str, str], Plan]]:
+    """Every case at every stage, all in one session: planned over `before`, then filled, then analysed."""
+    target = dsn.parse(url)
+    schema.upgrade(target, "celery")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(before.encode())
+        session, _ = Database(target, Options()).open()
+
+        def look(stage: str) -> dict[tuple[str, str], Plan]:
+            return {(stage, case.id): explain(session, case.statement, case.values) for case in cases}
+
+        found = look("empty")
+        connection.execute(backlog.encode())
+        found |= look("filled since")
+        connection.execute("ANALYZE")
+        found |= look("analysed")
+        yield found
+        session.close()
+
+
+def check(plan: Plan, case: Case) -> None:
+    """No table is read whole, no backlog is sorted, and few pages and rows are looked at."""
+    assert plan.read_whole <= case.whole, plan
+    assert plan.sorted_rows <= A_PAGE, plan
+    assert plan.scanned_rows <= case.rows, plan
+    assert plan.buffers <= case.buffers, plan

@@ -14,11 +14,10 @@ import pytest
 from celery_postgres import dsn, schema
 from celery_postgres.connection import Database
 from celery_postgres.options import Options
-from celery_postgres.sql import jobs
+from celery_postgres.sql import dead, jobs
 
 from . import job_backlog
-from .plan import Plan, explain
-from .test_plans import Case
+from .plan import Case, Plan, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +37,9 @@ VIEWS = {
 }
 
 ANY = ("-infinity", "infinity", None, None)
+ANY_DEAD = (None, None, None, "-infinity", "infinity")
 CASES = [
-    Case(jobs.QUEUES, (), 4000, whole=frozenset({"delayed", "unacked"}), rows=100_100),
+    Case(jobs.QUEUES, (), 4000, whole=frozenset({"delayed", "unacked", "dead_letter"}), rows=100_100),
     Case(jobs.LIST, (*ANY, 20), 1500),
     Case(jobs.LIST, ("2000-01-01", "2000-01-02", None, None, 20), 100, "of a time"),
     Case(jobs.LIST_UNDATED, (*ANY, 20, None), 100),
@@ -47,12 +47,21 @@ CASES = [
     Case(jobs.LIST_WAITING, (*ANY, 20, "created"), 1500),
     Case(jobs.LIST_WAITING, (*ANY, 20, "retry"), 10_000, "retry", rows=6100),
     Case(jobs.LIST_WAITING, (*ANY, 20, "scheduled"), 30_000, "scheduled", rows=3000),
-    Case(jobs.LIST_HELD, (*ANY, 20, "dead"), 5000, "dead", rows=1100),
+    Case(jobs.LIST_HELD, (*ANY, 20, "dead"), 5000, "dead", whole=frozenset({"dead_letter"}), rows=1100),
     Case(jobs.FIND, ("message 77",), 120),
     Case(jobs.FIND_MESSAGE, ("message 77",), 60),
     Case(jobs.FIND_RESULT, ("result 77",), 10),
     Case(jobs.LOCK_WAITING, ("message 77",), 60),
     Case(jobs.DROP_WAITING, ([77],), 60),
+    Case(dead.LIST, (*ANY_DEAD, 20), 150),
+    Case(dead.LIST, (None, None, None, "2000-01-01", "2000-01-02", 20), 10, "of a time"),
+    Case(dead.COUNT, ANY_DEAD, 2000, rows=200),
+    Case(dead.PICK, (*ANY_DEAD, 50_000, 50), 300),
+    Case(dead.IDENTIFY, ([2, 502], ["message 77"]), 60),
+    Case(dead.READ, ([2, 502],), 20),
+    Case(dead.REDRIVE, ([2, 502], None, False), 150),
+    Case(dead.DISCARD, ([2, 502],), 60),
+    Case(dead.TRIM, (3600.0, 1000), 20),
 ]
 
 

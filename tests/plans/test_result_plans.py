@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
-from celery_postgres import dsn, schema
-from celery_postgres.connection import Database
-from celery_postgres.options import Options
 from celery_postgres.sql import chords, results
 
-from .plan import explain
-from .test_plans import A_PAGE, STAGES, Case
+from .plan import STAGES, Case, at_every_stage, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,28 +67,14 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def plans(module_database_url: str) -> Iterator[dict[tuple[str, str], Plan]]:
-    """Every case at every stage, all in one session."""
-    target = dsn.parse(module_database_url)
-    schema.upgrade(target, "celery")
-    with psycopg.connect(module_database_url, autocommit=True) as connection:
-        connection.execute("INSERT INTO celery.chord (group_id) VALUES ('group7'), ('group1')")
-        session, _ = Database(target, Options()).open()
-        found = {("empty", case.id): explain(session, case.statement, case.values) for case in CASES}
-        connection.execute("DELETE FROM celery.chord")
-        connection.execute(MANY.encode())
-        found |= {("filled since", case.id): explain(session, case.statement, case.values) for case in CASES}
-        connection.execute("ANALYZE")
-        found |= {("analysed", case.id): explain(session, case.statement, case.values) for case in CASES}
-        yield found
-        session.close()
+    """Every case at every stage."""
+    before = "INSERT INTO celery.chord (group_id) VALUES ('group7'), ('group1')"
+    many = f"DELETE FROM celery.chord; {MANY}"
+    yield from at_every_stage(module_database_url, CASES, before=before, backlog=many)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_cost_does_not_grow_with_the_results(plans, stage, case) -> None:
     """No table is read whole, nothing is sorted, and few pages and rows are looked at."""
-    plan = plans[stage, case.id]
-    assert plan.read_whole <= case.whole, plan
-    assert plan.sorted_rows <= A_PAGE, plan
-    assert plan.scanned_rows <= case.rows, plan
-    assert plan.buffers <= case.buffers, plan
+    check(plans[stage, case.id], case)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def start(database_url: str) -> Iterator[Callable[..., Process]]:
+def start(empty_database_url: str) -> Iterator[Callable[..., Process]]:
     """Starts a command of the proof on an empty database, or on another URL."""
     started: list[Process] = []
 
-    def begin(*arguments: str, url: str | None = database_url) -> Process:
+    def begin(*arguments: str, url: str | None = empty_database_url) -> Process:
         env = {"PYTHONPATH": os.pathsep.join([str(ROOT / "examples"), str(ROOT)]), "DATABASE_URL": url or ""}
         argv = [sys.executable, "-m", "proof_of_concept", *arguments]
         started.append(Process("proof of concept", argv, env))
@@ -62,7 +62,7 @@ def test_interrupted(start) -> None:
     process.wait_for_line("Worker registered", 30)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(60) == 130
     assert workers
     eventually(lambda: not any(one.is_running() and one.status() != "zombie" for one in workers))
 

@@ -17,6 +17,9 @@ from kombu.exceptions import OperationalError
 
 from celery_postgres.errors import DatabaseUnavailable
 from celery_postgres.outbox import Outbox
+from celery_postgres.sql import chords as sql
+from tests.concurrency.hand import Hand
+from tests.fixtures.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +97,7 @@ def test_last_part_and_body_are_stored_together_or_not_at_all(
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(app.backend, "_dispatch", die)
+        patch.setattr(app.backend._completion, "_dispatch", die)
         with pytest.raises(Died):
             app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
     assert AsyncResult("g.1", app=app).state == states.PENDING
@@ -121,13 +124,13 @@ def test_two_who_find_it_complete_send_one_body(app: Celery, database_url: str) 
     declare_queue(app)
     app.backend.set_chord_size("g", 1)
     both = threading.Barrier(2)
-    original = app.backend._dispatch
+    original = app.backend._completion._dispatch
 
     def meet(*arguments: Any) -> None:
         both.wait(20)
         original(*arguments)
 
-    app.backend._dispatch = meet
+    app.backend._completion._dispatch = meet
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(app.backend.mark_as_done, "g.0", 0, part(app, "g", 0)) for _ in range(2)]:
             future.result(30)
@@ -163,7 +166,7 @@ def test_header_of_groups_is_stored_with_its_body_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(app.backend, "_prepared", die)
+        patch.setattr(app.backend._completion, "_prepared", die)
         with pytest.raises(KeyboardInterrupt):
             app.backend.mark_as_done("g.2", 2, part(app, "g", 2))
     assert gathered == [[[0, 1], 2]]
@@ -254,6 +257,27 @@ def test_frozen_chord_counts_what_returned_before_its_size(app: Celery, database
     assert bodies(database_url) == 2
 
 
+def test_size_that_meets_a_part_of_the_second_run(app: Celery, database_url: str) -> None:
+    """The part has come too late for the first run, and is not committed yet when the size is told."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 2)
+    for index in (0, 1):
+        app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
+    with Hand(database_url) as hand, ThreadPoolExecutor(1) as elsewhere:
+        hand.begin()
+        hand.run(sql.LOCK, "g", 60)
+        hand.run(sql.RETURN_PART, "g", 0, "g.0", "SUCCESS", "application/json", "utf-8", b"0")
+        told = elsewhere.submit(app.backend.set_chord_size, "g", 2)
+        waiting = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        eventually(lambda: rows(database_url, waiting), what="a wait for the chord's row")
+        hand.commit()
+        told.result(10)
+    app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
+    assert bodies(database_url) == 2
+
+
 def test_lost_session_does_not_send_the_body_twice_to_another_broker(
     new_app: Callable[..., Celery],
     database_url: str,
@@ -287,14 +311,14 @@ def test_parts_that_went_with_the_body_are_not_taken_for_none(
     before = bodies(module_database_url)
     app.backend.set_chord_size("g", 2)
     app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
-    late, gather = new_app(module_database_url, backend=database_url).backend, app.backend._gather
+    late, gather = new_app(module_database_url, backend=database_url).backend, app.backend._completion._gather
 
     def look_late(*arguments: Any) -> Any:
-        app.backend._gather = gather
+        app.backend._completion._gather = gather
         late.mark_as_done("g.1", 1, part(app, "g", 1))
         return gather(*arguments)
 
-    app.backend._gather = look_late
+    app.backend._completion._gather = look_late
     app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
     assert bodies(module_database_url) == before + 1
     assert AsyncResult("g.1", app=app).get(timeout=1) == 1

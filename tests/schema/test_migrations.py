@@ -13,12 +13,14 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from click.testing import CliRunner
 from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.pool import NullPool
 
 from celery_postgres import dsn, schema, tables
+from celery_postgres.cli import main
 from celery_postgres.connection import Database
 from celery_postgres.options import Options
 
@@ -33,9 +35,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def url(module_database_url: str) -> str:
+def url(empty_module_database_url: str) -> str:
     """A database that the tests of this module share, each with schemas of its own."""
-    return module_database_url
+    return empty_module_database_url
 
 
 @pytest.fixture(params=["jobs", "select"], ids=["plain", "keyword"])
@@ -177,10 +179,10 @@ def test_storage_parameters(url, plain) -> None:
 
 
 def test_nothing_of_a_message_is_unlogged(url, plain) -> None:
-    """A crash of the server empties unlogged tables: only the broadcast log is one."""
+    """A crash of the server empties unlogged tables: the broadcast log, and what tells of the crash."""
     upgrade(url, plain)
     relations = [row for row in describe(url, plain) if row[0] == "relation" and row[2] == "r"]
-    assert {row[1] for row in relations if row[3] == "u"} == {"broadcast"}
+    assert {row[1] for row in relations if row[3] == "u"} == {"broadcast", "epoch"}
 
 
 def test_names_of_constraints_are_given(url, plain) -> None:
@@ -193,3 +195,13 @@ def test_names_of_constraints_are_given(url, plain) -> None:
         if row[0] == "constraint" and row[3] != "f" and "schema_version" not in str(row[1])
     }
     assert found <= named
+
+
+@pytest.mark.parametrize("name", ["celery", "shop_queue"])
+def test_sql_needs_no_database(name: str) -> None:
+    """`migrate --sql` prints what it would do, wherever the database is."""
+    done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["--schema", name, "migrate", "--sql"])
+    assert (done.exit_code, done.stdout) == (0, schema.script(name))
+    done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["--schema", "Shop", "migrate", "--sql"])
+    assert done.exit_code == 1
+    assert "option 'schema' is 'Shop'" in done.stderr

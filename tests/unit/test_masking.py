@@ -26,6 +26,9 @@ PLACES = [
     "postgresql://me@h/db?pass%77ord={}",
     "postgresql://me@h/db?sslpassword={}&unknown=1",
     "postgresql://me:{0}@h/db?password={0}",
+    "postgresql://h/db?session_dsn=postgresql://me:{}@direct/db",
+    "postgresql://h:5432/?session_dsn=postgresql://me:{}@direct",
+    "postgresql://h/db?session_dsn=postgresql://me:{}@direct/db&unknown=1",
 ]
 ELSEWHERE = [
     "me:{}@h/db",
@@ -161,6 +164,21 @@ def test_what_is_not_secret_is_shown(text: str, shown: str) -> None:
 def test_masking_never_raises(thing: object) -> None:
     """Whatever stands where a URL should be, masking answers with a text."""
     assert "xq" not in mask(thing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("password", ["xq-never", "p@ss:w/rd?#%", "a&b=c"])
+def test_url_inside_a_url(password: str) -> None:
+    """The address for sessions is shown without its password, whether it is good or not."""
+    inner = f"postgresql://me:{quote(password, safe='')}@direct/db"
+    url = f"postgresql://h/db?session_dsn={quote(inner, safe='')}&poll_interval=2"
+    assert mask(url) == "postgresql://h/db?session_dsn=postgresql://me:**@direct/db&poll_interval=2"
+    options = Options.parse(parse(url).options)
+    assert options.session_dsn == inner
+    assert password not in repr(options) + said_about(url)
+    for wrong in (f"mysql://me:{password}@h", f"{password}"):
+        with pytest.raises(ConfigurationError) as caught:
+            Options.parse({"session_dsn": wrong})
+        assert password not in "".join(traceback.format_exception(caught.value))
 
 
 def test_url_options_show_no_password() -> None:

@@ -37,15 +37,21 @@ def test_defaults() -> None:
         "hold_eta": True,
         "keep_rejected": False,
         "max_deliveries": 20,
+        "dead_letter_keep": 0.0,
         "notify": True,
         "gossip": False,
         "poll_interval": 1.0,
         "max_poll_interval": 5.0,
-        "grace": 3.0,
+        "grace": 1.0,
+        "stall_timeout": 60.0,
+        "max_outage": None,
         "connect_timeout": 10.0,
         "statement_timeout": 30.0,
+        "publish_timeout": 30.0,
+        "publish_dedup": False,
         "lock_timeout": 5.0,
         "pooled": None,
+        "session_dsn": None,
     }
 
 
@@ -103,6 +109,10 @@ REFUSED = [
     *[("schema", value, SCHEMA_OWN) for value in ("public", "information_schema", "pg_catalog", "pg_jobs")],
     *[("priority_order", value, '"amqp" or "redis"') for value in ("", "AMQP", "kafka", 5, True)],
     *[("notify", value, "true or false") for value in ("", "auto", "maybe", 2, -1, 0.5, [])],
+    *[
+        ("session_dsn", value, "a URL such as postgresql://db.internal:5432")
+        for value in ("", "db.internal", "redis://h", "host=h", 5, True)
+    ],
     *[("pooled", value, "true, false or auto") for value in ("", "maybe", 2)],
     *[
         ("max_message_bytes", value, "a whole number from 1024 to 268435456")

@@ -49,15 +49,15 @@ def still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def broken(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def broken(empty_module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run in a prepared schema whose triggers spoil nearly everything."""
     import psycopg
 
-    with psycopg.connect(module_database_url, autocommit=True) as database:
+    with psycopg.connect(empty_module_database_url, autocommit=True) as database:
         database.execute(schema.script("celery_verify"))
         database.execute(BROKEN)
         done = run(
-            module_database_url,
+            empty_module_database_url,
             tmp_path_factory.mktemp("verify"),
             *("--in-schema", "celery_verify", "--timeout", "9"),
         )

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def fault(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fault]]:
+def fault(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fault]]:
     """Runs a task of the application `shop` as the check does; what it says of the failure."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(APPS), str(ROOT)]))
     stages: list[Stage] = []
 
     def run(name: str, *args: object, queue: str = "celery") -> Fault:
         task = OwnTask("shop", name, list(args), {}, queue)
-        address = dsn.parse(database_url)
-        stages.append(Stage(Request(database_url, address, Options(), own_task=task, timeout_s=20)))
+        address = dsn.parse(empty_database_url)
+        stages.append(Stage(Request(empty_database_url, address, Options(), own_task=task, timeout_s=20)))
         database.connection(stages[-1])
-        stages[-1].set_up()
+        stages[-1].ground.set_up()
         with pytest.raises(Fault) as caught:
             own_task.own_task(stages[-1])
         return caught.value
@@ -39,7 +39,7 @@ def fault(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     yield run
     for stage in stages:
         stage.end_workers()
-        stage.remove()
+        stage.ground.remove()
         stage.close()
 
 
@@ -66,9 +66,9 @@ def test_task_that_is_not_known(fault) -> None:
         ([], "shop", "the application's broker is redis: give --url"),
     ],
 )
-def test_wrong_arguments(arguments, app, said, database_url) -> None:
+def test_wrong_arguments(arguments, app, said, empty_database_url) -> None:
     """Told before anything is done, without a traceback."""
-    process = start(database_url, *arguments, app=app)
+    process = start(empty_database_url, *arguments, app=app)
     try:
         process.wait_for_line(said, 30)
         assert process.wait(30) != 0

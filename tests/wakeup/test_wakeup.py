@@ -7,6 +7,11 @@ import time
 
 import psycopg
 import pytest
+from kombu import Connection, Consumer, Queue
+from kombu.asynchronous import Hub
+
+from celery_postgres import pacer
+from tests.fixtures.waiting import eventually
 
 pytestmark = pytest.mark.ours("how our consumers are woken")
 
@@ -90,3 +95,23 @@ def test_idle_worker_costs_little(site):
         rate = (transactions() - before) / (time.monotonic() - began)
     print(f"{rate:.1f} transactions/s")
     assert 0 < rate < STATEMENTS_PER_S
+
+
+def test_acknowledgement_leaves_as_it_comes(fresh_broker, new_publisher, monkeypatch):
+    """In an event loop that stands still behind it, and without the thread that helps out then."""
+    monkeypatch.setattr(pacer, "ACK_DELAY", 600.0)
+    messages, publish = [], new_publisher()
+    with (
+        Connection(fresh_broker.url) as connection,
+        Consumer(connection.channel(), [Queue("q")], on_message=messages.append, prefetch_count=4),
+        psycopg.connect(fresh_broker.url, autocommit=True) as server,
+    ):
+        hub = Hub()
+        connection.register_with_event_loop(hub)
+        publish("one")
+        loop = hub.create_loop()
+        while not messages or connection.connection.intake.session.busy:
+            next(loop)
+        messages[0].ack()
+        eventually(lambda: not server.execute("SELECT FROM celery.unacked").fetchall())
+        connection.connection.unregister_from_event_loop(connection.connection, hub)

@@ -7,6 +7,9 @@ import click
 from celery_postgres import __version__
 
 from .cancel import cancel
+from .dead import dead
+from .doctor import doctor
+from .grants import grants
 from .jobs import job, jobs
 from .queues import queues
 from .setup import check, migrate, serve
@@ -30,7 +33,7 @@ def postgres() -> None:
     """The database that the application's broker_url names."""
 
 
-for _command in (migrate, check, verify, queues, jobs, job, cancel):
+for _command in (migrate, check, grants, doctor, verify, queues, jobs, job, cancel, dead):
     main.add_command(_command)
     postgres.add_command(_command)
 main.add_command(serve)

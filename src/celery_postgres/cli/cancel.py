@@ -22,7 +22,7 @@ _REMEDIES = {
     None: "unknown: it has ended and nothing of it was kept, or it runs and was acknowledged when it began",
     "active": "a worker has it: `celery control revoke {id}` stops it if it has not begun, `celery control "
     "terminate KILL {id}` also if it has",
-    "dead": "it lies in dead_letter and does not run by itself: delete it there",
+    "dead": "it is dead and does not run by itself: `celery-postgres dead discard {id}` forgets it",
 }
 
 

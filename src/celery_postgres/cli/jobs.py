@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import sys
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from celery_postgres.jobs import STATES, Filter, Jobs
 
+from .filters import meant, read_moment
 from .output import as_json, document, moment, printable, record, table, terminal_width
 from .target import reporting, target
 
 if TYPE_CHECKING:
     from celery_postgres.jobs import Details, Job
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 #: From this width on, the queue has room beside the rest.
 _WIDE = 110
@@ -28,34 +24,17 @@ def _state(_context: click.Context, _parameter: click.Parameter, value: str | No
     """One of the states; for a slip of the finger the error says which was meant."""
     if value is None or value.lower() in STATES:
         return value and value.lower()
-    near = difflib.get_close_matches(value.lower(), STATES, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    raise click.BadParameter(f"{value!r} is no state: {meant}The states are {', '.join(STATES)}.")
-
-
-def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """A time, or how long ago."""
-    if value is None:
-        return None
-    try:
-        ago = re.fullmatch(r"([0-9]{1,9}) ?(s|m|min|h|d|w)( ago)?", value.strip())
-        if ago:
-            return datetime.now(timezone.utc) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-        at = datetime.fromisoformat(re.sub(r"Z$", "+00:00", value.strip()))
-        return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{value!r} is no time: write 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00+01:00 (UTC "
-            "without an offset), or how long ago: 90s, 15m, 2h, 3d."
-        ) from None
+    raise click.BadParameter(
+        f"{value!r} is no state: {meant(value, STATES)}The states are {', '.join(STATES)}."
+    )
 
 
 @click.command()
 @click.option("--state", callback=_state, help=f"Only in this state: {', '.join(STATES)}.")
 @click.option("--queue", help="Only of this queue.")
 @click.option("--name", help="Only of this task; * stands for anything.")
-@click.option("--since", callback=_moment, help="Only created since then: a time, or how long ago: 2h.")
-@click.option("--before", callback=_moment, help="Only created before then.")
+@click.option("--since", callback=read_moment, help="Only created since then: a time, or how long ago: 2h.")
+@click.option("--before", callback=read_moment, help="Only created before then.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many."
 )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from celery_postgres import schema
 from celery_postgres.connection import Database
+from celery_postgres.direct import for_sessions
 from celery_postgres.rights import migrate_command
 
-from .target import reporting, target
+from .target import reporting, schema_name, target
+
+if TYPE_CHECKING:
+    from .target import Target
 
 
 @click.command()
@@ -21,10 +26,10 @@ from .target import reporting, target
 @reporting
 def migrate(context: click.Context, sql: bool, role: str | None) -> None:
     """Create or upgrade the schema; harmless when it is up to date."""
-    aim = target(context)
     if sql:
-        click.echo(schema.script(aim.options.schema, role), nl=False)
+        click.echo(schema.script(schema_name(context), role), nl=False)
         return
+    aim = target(context)
     schema.upgrade(aim.dsn, aim.options.schema)
     click.echo(f"schema {aim.options.schema} has version {schema.VERSION}")
 
@@ -39,6 +44,8 @@ def check(context: click.Context) -> None:
     session.close()
     state = schema.verdict(server.schema_version)
     click.echo(f"database   {aim.dsn.masked()}")
+    if aim.options.session_dsn is not None:
+        click.echo(f"sessions   {_sessions(aim)}")
     click.echo(f"server     PostgreSQL {server.version // 10000}.{server.version % 10000}, as {server.user}")
     click.echo(f"pooler     {'yes: transaction mode' if server.pooled else 'no'}")
     found = server.schema_version or "none"
@@ -47,6 +54,14 @@ def check(context: click.Context) -> None:
         click.echo(f"the schema is {state}: run `{migrate_command(aim.options.schema)}`", err=True)
         sys.exit(1)
     click.echo("ready")
+
+
+def _sessions(aim: Target) -> str:
+    """Where the sessions go that no pooler may share, and whether none does."""
+    direct = for_sessions(Database(aim.dsn, aim.options))
+    session, server = direct.open()
+    session.close()
+    return f"{direct.dsn.masked()}, {'also behind a pooler' if server.pooled else 'directly'}"
 
 
 @click.command()

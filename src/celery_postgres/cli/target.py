@@ -67,6 +67,15 @@ def target(context: click.Context, other_url: str | None = None) -> Target:
     return Target(url, given)
 
 
+def schema_name(context: click.Context) -> str:
+    """The schema, for what needs no database."""
+    if application(context) is None:
+        url, given = context.obj
+        if not url:
+            return Options.parse(given).schema
+    return target(context).options.schema
+
+
 def reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Our errors are sentences for people: one line and exit code 1, no traceback."""
 

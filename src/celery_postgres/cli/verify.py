@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celery_postgres.verify import OwnTask
 
 
-def _json_option(of: type) -> Callable[..., Any]:
+def json_option(of: type) -> Callable[..., Any]:
     """Reads an option that is a JSON list or object."""
 
     def read(_: click.Context, __: click.Parameter, value: str) -> Any:
@@ -38,8 +38,8 @@ def _json_option(of: type) -> Callable[..., Any]:
 @click.option("--url", "other_url", default=None, help="Another database than that of broker_url.")
 @click.option("--in-schema", default=None, help="Use this schema, prepared by `migrate`; it is left empty.")
 @click.option("--task", default=None, help="Also run this task of the application, for real.")
-@click.option("--args", default="[]", callback=_json_option(list), help="Its arguments, as a JSON list.")
-@click.option("--kwargs", default="{}", callback=_json_option(dict), help="… and as a JSON object.")
+@click.option("--args", default="[]", callback=json_option(list), help="Its arguments, as a JSON list.")
+@click.option("--kwargs", default="{}", callback=json_option(dict), help="… and as a JSON object.")
 @click.option("--timeout", default=30.0, show_default=True, help="The longest wait of one check, in seconds.")
 @click.option("--keep", is_flag=True, help="Keep the schema, to look at it in SQL.")
 @click.option(

@@ -24,3 +24,10 @@ class Statement:
     def sql(self, schema: str) -> str:
         """The text for a schema whose name needs no escaping but quoting."""
         return self.text.replace("{s}", f'"{schema}"')
+
+
+# Names of ours are qualified; functions, operators and types are the server's. They are looked for along the
+# path of the role or the database, and temporary types before all else, unless the path says otherwise. A
+# session of ours says so once; where the session is another's too, or is not ours yet, each transaction does.
+#: Sent in front of a batch.
+AT_HOME = Statement("at_home", "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)")

@@ -106,7 +106,8 @@ SELECT 1 / (SELECT count(*) FROM mine)""",
 TOO_LATE = "22012"
 
 # A chord that is applied again under the same id, as a frozen signature is, begins anew, with what has
-# returned since its body was sent.
+# returned since its body was sent. Behind LOCK in one transaction: if it waited for the row itself, it would
+# count without the part whose commit it waited for.
 #: 1 group id, 2 size, 3 seconds to keep it or NULL. Row: whether all parts are in, the callback kept.
 SET_SIZE = Statement(
     "set_chord_size",

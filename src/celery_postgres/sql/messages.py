@@ -19,10 +19,12 @@ _STORE = """
     SELECT $1::uuid, id, least($4::smallint, max_priority),
            now() + least($5::bigint, message_ttl_ms) * interval '1 ms',
            $2, $3, $6::text, $7::text, $8::text, $9::text, $10::text, $11::text, $12::bytea
-      FROM target WHERE NOT broadcast
+      FROM target WHERE NOT broadcast{new}
     ON CONFLICT (uuid, queue_id) DO NOTHING
     RETURNING id, queue_id, priority
-), due AS (
+)"""
+
+_PLACED = """, due AS (
     SELECT $13::timestamptz AS due_at WHERE $13::timestamptz > clock_timestamp()
 ), held AS (
     INSERT INTO {s}.delayed (due_at, message_id, queue_id, priority, deliveries)
@@ -30,14 +32,32 @@ _STORE = """
 ), placed AS (
     INSERT INTO {s}.ready (queue_id, priority, message_id, deliveries)
     SELECT queue_id, priority, id, 0 FROM stored WHERE NOT EXISTS (SELECT FROM due)
-), logged AS (
+)"""
+_IS_HELD = "EXISTS (SELECT FROM due)"
+
+# A table that a statement might write is opened each time, a sixth of what a publish takes. So there is a
+# statement for what is not held for later, which is nearly everything.
+_PLACED_NOW = """, placed AS (
+    INSERT INTO {s}.ready (queue_id, priority, message_id, deliveries)
+    SELECT queue_id, priority, id, 0 FROM stored
+)"""
+_IS_HELD_NOW = "$13::timestamptz IS NOT NULL"
+
+_LOGGED = """, logged AS (
     INSERT INTO {s}.broadcast (expires_at, exchange, routing_key, content_type, content_encoding, headers,
                                properties, body)
     SELECT now() + least($5::bigint, (SELECT nullif(max(coalesce(message_ttl_ms, 2^53::bigint)), 2^53::bigint)
                                         FROM target WHERE broadcast)) * interval '1 ms',
            $2, $3, $8::text, $9::text, $10::text, $11::text, $12::bytea
-     WHERE EXISTS (SELECT FROM target WHERE broadcast)
+     WHERE EXISTS (SELECT FROM target WHERE broadcast){new}
 )"""
+
+# Of a publish that leaves a trace for its own retry. Index: published_pkey. Locks: the new row; the same uuid
+# published twice at once: the second waits for the first to commit, and then finds it.
+_TRACED = """traced AS (
+    INSERT INTO {s}.published (uuid) VALUES ($1::uuid) ON CONFLICT DO NOTHING RETURNING uuid
+), """
+_IF_TRACED = " AND EXISTS (SELECT FROM traced)"
 
 _TARGET = (
     "q.id, q.broadcast_from IS NOT NULL AS broadcast, q.max_priority, q.message_ttl_ms, q.name, "
@@ -53,19 +73,31 @@ _COPIED = """copied AS MATERIALIZED (
 _IF_COPIED = " AND EXISTS (SELECT FROM copied)"
 
 
-def _to_queue(name: str, before: str = "", condition: str = "") -> Statement:
+def _stored(new: str, *, now: bool) -> tuple[str, str]:
+    """What stores a message, and what tells whether it is held for later."""
+    text = _STORE + (_PLACED_NOW if now else _PLACED) + _LOGGED
+    return text.replace("{new}", new), _IS_HELD_NOW if now else _IS_HELD
+
+
+def _to_queue(
+    name: str, before: str = "", condition: str = "", new: str = "", *, now: bool = False
+) -> Statement:
+    stored, is_held = _stored(new, now=now)
     return Statement(
         name,
         f"WITH {before}target AS ("
         f"SELECT {_TARGET} FROM {{s}}.queue q WHERE q.name = $3::text AND $2::text = ''{condition})"
-        + _STORE
-        + """
+        + stored
+        + f"""
 SELECT id, broadcast, limited, set_config('synchronous_commit', $14::text, true), name,
-       EXISTS (SELECT FROM due) FROM target""",
+       {is_held} FROM target""",
     )
 
 
-def _to_exchange(name: str, before: str = "", condition: str = "") -> Statement:
+def _to_exchange(
+    name: str, before: str = "", condition: str = "", new: str = "", *, now: bool = False
+) -> Statement:
+    stored, is_held = _stored(new, now=now)
     return Statement(
         name,
         f"""WITH {before}exchange AS (
@@ -79,23 +111,30 @@ def _to_exchange(name: str, before: str = "", condition: str = "") -> Statement:
       JOIN {{s}}.binding b ON b.exchange = e.name AND (e.type = 'fanout' OR $3::text ~ b.pattern)
       JOIN {{s}}.queue q ON q.id = b.queue_id WHERE e.type <> 'direct'
 )"""
-        + _STORE
-        + """
+        + stored
+        + f"""
 SELECT NULL::bigint AS id, NULL::boolean, NULL::boolean,
        (SELECT name FROM exchange) || set_config('synchronous_commit', $14::text, true), NULL, NULL::boolean
 UNION ALL
-SELECT id, broadcast, limited, NULL, name, EXISTS (SELECT FROM due) FROM target""",
+SELECT id, broadcast, limited, NULL, name, {is_held} FROM target""",
     )
 
 
-#: To the default exchange, which routes to the queue of that name. Row: queue id, broadcast, limited,
-#: nothing of interest, name, whether it is held for later.
-PUBLISH_TO_QUEUE = _to_queue("publish_to_queue")
+#: To the default exchange, which routes to the queue of that name: what is due now, and what is due later.
+#: Row: queue id, broadcast, limited, nothing of interest, name, whether it is held for later.
+PUBLISH_TO_QUEUE = _to_queue("publish_to_queue", now=True)
+PUBLISH_LATER_TO_QUEUE = _to_queue("publish_later_to_queue")
 
 # Index: exchange_pkey, then binding_pkey: one entry for a direct exchange, all of the exchange's for
 # topic and fanout. UNION removes the second way to the same queue, as AMQP demands.
 #: To a named exchange. First row: NULLs, its fourth column says whether the exchange exists.
-PUBLISH = _to_exchange("publish")
+PUBLISH = _to_exchange("publish", now=True)
+PUBLISH_LATER = _to_exchange("publish_later")
+
+#: The same, stored only if this uuid has not been published before, whatever became of it. The rows are those
+#: of where it goes, or went.
+PUBLISH_ONCE_TO_QUEUE = _to_queue("publish_once_to_queue", _TRACED, new=_IF_TRACED)
+PUBLISH_ONCE = _to_exchange("publish_once", _TRACED, new=_IF_TRACED)
 
 # Index: unacked_pkey, then as above. Locks: the delivery.
 #: The same for the copy of a message that is dead-lettered.
@@ -193,6 +232,19 @@ PROMOTE = Statement(
     SELECT queue_id, priority, message_id, deliveries FROM due
 )
 SELECT array_agg(DISTINCT queue_id)::text, count(*) FROM due""",
+)
+
+# Index: published_at_idx from its low end. Locks: the rows that go, passing over those that others hold.
+#: 1 how old, in seconds, a trace may become, 2 how many at most. Row: how many went.
+FORGET_PUBLISHED = Statement(
+    "forget_published",
+    """WITH gone AS (
+    DELETE FROM {s}.published WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM {s}.published WHERE published_at < now() - $1::float8 * interval '1 s'
+         ORDER BY published_at LIMIT $2::int FOR UPDATE SKIP LOCKED))
+    RETURNING true
+)
+SELECT count(*) FROM gone""",
 )
 
 # Index: delayed_pkey and message_expiry_idx, one entry of each.

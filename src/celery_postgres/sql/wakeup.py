@@ -29,6 +29,3 @@ WAIT_NO_MORE = Statement(
     """SELECT pg_advisory_unlock_shared($1::int, (id % 2147483647)::int)
   FROM unnest($2::bigint[]) AS q (id)""",
 )
-
-TRY_SWEEPER = Statement("try_sweeper", "SELECT pg_try_advisory_lock($1::int, 0)")
-TRY_SWEEPER_ONCE = Statement("try_sweeper_once", "SELECT pg_try_advisory_xact_lock($1::int, 0)")

@@ -10,6 +10,9 @@ from typing import Any
 
 VARIABLE = "CELERY_POSTGRES_VERIFY"
 
+#: The module of the application that a worker runs.
+HOSTED = "celery_postgres.verify.hosted"
+
 
 @dataclass(frozen=True)
 class Address:
@@ -24,9 +27,12 @@ class Address:
     """The user's application as `celery -A` names it; None for the probe."""
 
     def environment(self) -> dict[str, str]:
-        """The variables that hold it. Those of Celery win over what an application configures."""
+        """The variables that hold it. Those of Celery win over what an application configures.
+
+        Its command line reads two of them without the prefix, and these win over all.
+        """
         celery = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND")
-        urls = {f"CELERY_{name}": self.url for name in celery}
+        urls = {f"{prefix}{name}": self.url for prefix in ("", "CELERY_") for name in celery}
         return {**urls, VARIABLE: json.dumps(asdict(self), default=str)}
 
     @classmethod

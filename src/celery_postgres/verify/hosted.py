@@ -5,9 +5,6 @@ Whichever it is, it works on the verification's schema, and each of its tasks is
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from typing import Any
 
 from celery import Celery, signals
@@ -15,6 +12,7 @@ from celery.app.utils import find_app
 
 from . import notes
 from .address import Address
+from .owner import end_with_the_owner
 from .probe import application
 
 __all__ = ["app"]
@@ -33,6 +31,7 @@ def _hosted() -> Celery:
 
 
 app = _hosted()
+end_with_the_owner()
 
 
 def _note(event: str, task_id: str | None, worker: Any, **facts: Any) -> None:
@@ -69,16 +68,3 @@ def _retried(request: Any, reason: Any, **_: Any) -> None:
 @signals.task_unknown.connect(weak=False)
 def _unknown(sender: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002 - the signal names it
     _note("unknown", id, sender.hostname, name=name)
-
-
-@signals.worker_init.connect(weak=False)
-def _end_with_the_owner(**_: Any) -> None:
-    threading.Thread(target=_watch_the_owner, name="end with the owner", daemon=True).start()
-
-
-def _watch_the_owner() -> None:
-    """The standard input ends when the verifying process is gone, however it went: then we go, too."""
-    # Not by `sys.stdin`: a process of the pool closes that, and would wait for the lock that we hold.
-    while os.read(0, 4096):
-        pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -39,31 +39,32 @@ def application(address: Address) -> Celery:
 
 
 def _add_tasks(app: Celery) -> None:
-    @app.task(name="verify.echo")
+    # Not shared, or every other application of this process would get them, too.
+    @app.task(name="verify.echo", shared=False)
     def echo(value: Any) -> Any:
         """Give back what came."""
         return value
 
-    @app.task(name="verify.add", ignore_result=False)
+    @app.task(name="verify.add", shared=False, ignore_result=False)
     def add(numbers: list[int]) -> int:
         """The sum; ProbeError without a number."""
         if not numbers:
             raise ProbeError("nothing to add")
         return sum(numbers)
 
-    @app.task(name="verify.linger")
+    @app.task(name="verify.linger", shared=False)
     def linger(seconds: float) -> None:
         """Take a while."""
         time.sleep(seconds)
 
-    @app.task(name="verify.flaky", bind=True)
+    @app.task(name="verify.flaky", shared=False, bind=True)
     def flaky(self: Any, failures: int, delay: float) -> int:
         """Fail so many times before it succeeds; the number of runs."""
         if self.request.retries < failures:
             raise self.retry(exc=ProbeError("not yet"), countdown=delay, max_retries=failures)
         return int(self.request.retries) + 1
 
-    @app.task(name="verify.broken", bind=True)
+    @app.task(name="verify.broken", shared=False, bind=True)
     def broken(self: Any, max_retries: int, delay: float) -> None:
         """Fail always."""
         try:
@@ -71,7 +72,7 @@ def _add_tasks(app: Celery) -> None:
         except ProbeError as exc:
             raise self.retry(exc=exc, countdown=delay, max_retries=max_retries) from exc
 
-    @app.task(name="verify.hold", bind=True, acks_late=True, reject_on_worker_lost=True)
+    @app.task(name="verify.hold", shared=False, bind=True, acks_late=True, reject_on_worker_lost=True)
     def hold(self: Any) -> None:
         """Outlive the worker that runs it first; end at once for the next one."""
         if not self.request.delivery_info.get("redelivered"):

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery_postgres.errors import Error
 
 from .checks import CHECKS, OWN_TASK, UNTOUCHED, Check
+from .interruption import signals_interrupt, undisturbed
 from .outcome import FAIL, PASS, SKIP, Fault, NotRun, Outcome
 from .stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .request import Request
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Verification:
@@ -44,12 +41,12 @@ class Verification:
         Takes a quarter of a minute. Whatever happens, also a signal, the workers are ended and the schema
         is removed, unless it is to be kept. Raises KeyboardInterrupt after that if it was told to stop.
         """
-        with _signals_interrupt():
+        with signals_interrupt():
             try:
                 for check in (*CHECKS, *([OWN_TASK] if self._request.own_task else [])):
                     self._make(check)
             finally:
-                with _undisturbed():
+                with undisturbed():
                     self._clean_up()
 
     def _make(self, check: Check) -> None:
@@ -86,7 +83,7 @@ class Verification:
         try:
             stage.end_workers()
             if not self._request.keep:
-                said = stage.remove()
+                said = stage.ground.remove()
                 if "connection" in self._passed:
                     self._add(Outcome("removal", PASS, time.monotonic() - begin, said))
             if "connection" in self._passed:
@@ -115,29 +112,3 @@ class Verification:
     def _add(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self._tell(outcome)
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Every wish that we stop ends the checks in one way; also SIGINT where a script made us ignore it."""
-    before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What cleans up is not interrupted; it ends within the lock timeout of its statements."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

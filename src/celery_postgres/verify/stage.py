@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from kombu import pools
 from psycopg import sql
 
-from celery_postgres import schema
-
 from . import catalog
-from .address import Address
+from .address import HOSTED, Address
+from .ground import Ground
 from .notes import Note, Notes
 from .outcome import Fault
 from .probe import QUEUE, application
@@ -27,6 +25,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
     from celery import Celery
     from typing_extensions import LiteralString
 
@@ -35,12 +34,6 @@ if TYPE_CHECKING:
     from .request import Request
 
 _LOOK_EVERY = 0.005
-
-# The role's own settings must not stand in the way, and stay as they are for others, also in a pooler.
-_SETTINGS = """SET TRANSACTION READ WRITE; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '20s';
-SET LOCAL search_path = pg_catalog"""
-
-_ONE_OF_ITS_OWN = "give --in-schema one that was made for the verification alone"
 
 # For a worker without the chatter that matters to many workers alone.
 _QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
@@ -52,6 +45,7 @@ class Stage:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.schema = request.prepared_schema or f"{catalog.PREFIX}{os.getpid()}_{secrets.token_hex(3)}"
+        self.ground = Ground(request.dsn, self.schema)
         self.folder = Path(tempfile.mkdtemp(prefix="celery-postgres-verify-"))
         self.notes = Notes(self.folder / "notes")
         self.address = Address(
@@ -62,72 +56,31 @@ class Stage:
         self.before: dict[tuple[str, str], str] = {}
         """What the database held outside our schema before we began, or after a task of the user's own."""
         self.workers: list[Worker] = []
-        self._connection: psycopg.Connection[Any] | None = None
-        self._made = ""
 
     # -- the database -----------------------------------------------------------------------------------
 
     def connect(self, server: Server) -> None:
         """Keep a session for looking at the database, and look at it once."""
         self.server = server
-        self._connection = self._connected()
+        self.ground.connect()
         self.before = self.objects()
-
-    def _connected(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            self.request.dsn.libpq(), autocommit=True, prepare_threshold=None, client_encoding="utf8"
-        )
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """A transaction on the session that looks at the database."""
-        assert self._connection is not None
-        try:
-            self._connection.execute("SELECT")
-        except psycopg.OperationalError:  # lost on the way; what was made has to be removed all the same
-            self._connection.close()
-            self._connection = self._connected()
-        with self._connection.transaction():
-            self._connection.execute(_SETTINGS)
-            yield self._connection
+        with self.ground.transaction() as connection:
+            yield connection
 
     def objects(self) -> dict[tuple[str, str], str]:
         """What the database holds outside our schema."""
         with self.transaction() as connection:
             return catalog.objects(connection, outside=self.schema)
 
-    def set_up(self) -> None:
-        """Create the tables, and the schema unless it is there. Raises as `schema.upgrade` does."""
-        with self.transaction() as connection:
-            found = catalog.schema(connection, self.schema)
-            if found.ours and catalog.is_used(connection, self.schema):
-                raise Fault(f"the schema {self.schema} is in use: it has queues", _ONE_OF_ITS_OWN)
-            if found.relations and not found.ours:
-                raise Fault(f"the schema {self.schema} holds tables of somebody else", _ONE_OF_ITS_OWN)
-        # Said beforehand: whatever comes in between, it is removed.
-        self._made = "rows" if found.ours else "tables" if found.exists else "schema"
-        schema.upgrade(self.request.dsn, self.schema)
-
     def rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
         """The rows of a query in which {s} stands for our schema."""
         with self.transaction() as connection:
             named = sql.SQL(query).format(s=sql.Identifier(self.schema))
             return connection.execute(named).fetchall()
-
-    def remove(self) -> str:
-        """Take away what `set_up` made; what was done, for people. Harmless when it made nothing."""
-        made, self._made = self._made, ""
-        if not made:
-            return "nothing was made"
-        with self.transaction() as connection:
-            if made == "schema":
-                catalog.drop(connection, self.schema)
-                return f"the schema {self.schema} was removed"
-            if made == "tables":
-                catalog.drop_tables(connection, self.schema)
-                return f"the tables in the schema {self.schema} were removed"
-            catalog.empty(connection, self.schema)
-        return f"the schema {self.schema} was emptied"
 
     # -- workers and tasks ------------------------------------------------------------------------------
 
@@ -136,7 +89,18 @@ class Stage:
         arguments = arguments or ("-Q", QUEUE)
         number = len(self.workers) + 1
         quiet = (*_QUIET, "--prefetch-multiplier", "1")
-        worker = Worker(address or self.address, number, self.folder, *quiet, *arguments)
+        address = address or self.address
+        own = address.application is not None
+        worker = Worker(
+            f"verify{number}@{os.uname().nodename}",
+            self.folder / f"worker{number}.log",
+            *("-c", "1", *quiet, *arguments),
+            hosted=HOSTED,
+            # An application is found where the user stands; the probe needs nothing from there, and a file
+            # `celery.py` would be taken for Celery. What the probe leaves in TMPDIR goes with ours.
+            variables=address.environment() | ({} if own else {"TMPDIR": str(self.folder)}),
+            folder=None if own else self.folder,
+        )
         self.workers.append(worker)
         return worker
 
@@ -194,6 +158,5 @@ class Stage:
         pools.reset()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self.ground.close()
         shutil.rmtree(self.folder, ignore_errors=True)

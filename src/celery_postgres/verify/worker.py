@@ -9,40 +9,45 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from .address import Address
-
-HOSTED = "celery_postgres.verify.hosted"
-
-
-def environment(address: Address) -> dict[str, str]:
-    """What a process of the verification needs to know, beside what we know ourselves."""
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **address.environment()}
 
 
 class Worker:
     """Leads a process group of its own, so that a signal from the terminal reaches us alone.
 
-    It ends with us, also when we are killed: its standard input is a pipe that we hold.
+    It ends with us, also when we are killed: its standard input is a pipe that we hold, and `hosted`, the
+    module of its application, calls `end_with_the_owner`.
     """
 
-    def __init__(self, address: Address, number: int, folder: Path, *arguments: str) -> None:
-        self.name = f"verify{number}@{os.uname().nodename}"
-        self.log = folder / f"worker{number}.log"
-        self.arguments = ("worker", "-n", self.name, "-c", "1", "-l", "INFO", *arguments)
-        with self.log.open("wb") as output:
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        *arguments: str,
+        hosted: str,
+        variables: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
+        """`variables` are its environment beside ours. It starts in the folder, by default where we are."""
+        self.name = name
+        self.log = log
+        self.arguments = ("worker", "-n", name, "-l", "INFO", *arguments)
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", HOSTED, *self.arguments],
-                # An application is found where the user stands; the probe needs nothing from there, and a
-                # file `celery.py` would be taken for Celery. What the probe leaves in TMPDIR goes with ours.
-                cwd=None if address.application else folder,
-                env=environment(address) | ({} if address.application else {"TMPDIR": str(folder)}),
+                [sys.executable, "-m", "celery", "-A", hosted, *self.arguments],
+                cwd=folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """The main process; the processes of its pool are its children."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -114,7 +114,7 @@ def schema(stage: Stage) -> Finding:
             role.grant_to_fill(stage.schema),
         )
     begin = time.monotonic()
-    stage.set_up()
+    stage.ground.set_up()
     taken = time.monotonic() - begin
     made = _own_objects(stage)
     installer.upgrade(stage.request.dsn, stage.schema)

@@ -6,6 +6,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from celery_postgres.process import this_process
 from celery_postgres.verify.outcome import Fault, Finding, NotRun
 
 if TYPE_CHECKING:
@@ -15,16 +16,21 @@ if TYPE_CHECKING:
 _LINGER = 1.0
 _WAITING = 3
 
-#: After so long a dead worker is noticed where no session locks tell of it.
+#: A process of billiard's pool that is told to end right behind a task waits so long at most for its result
+#: to be read, over any broker.
+_BILLIARD_WAITS = 30.0
+
+#: After so long a dead worker is noticed where neither session locks nor the system tell of it.
 _NOTICED_POOLED = 45.0
 
 
 def redelivery(stage: Stage) -> Finding:
     """What a worker ran when it was killed is run again by another one (late acknowledgement)."""
     assert stage.server is not None
-    if stage.server.pooled and stage.request.timeout_s < _NOTICED_POOLED:
+    unseen = stage.server.pooled and not this_process().visible
+    if unseen and stage.request.timeout_s < _NOTICED_POOLED:
         raise NotRun(
-            "behind a transaction pooler a dead worker is noticed after 30 s; "
+            "behind a transaction pooler a dead worker that nobody sees is noticed after 30 s; "
             f"--timeout {_NOTICED_POOLED:g} lets this run"
         )
     stage.wait_ready(stage.some_worker())
@@ -41,7 +47,7 @@ def redelivery(stage: Stage) -> Finding:
     if second.worker == first.worker or not second.facts["redelivered"]:
         raise Fault("the second delivery was not one to another worker", "report this as a bug")
     return Finding(
-        f"killed by SIGKILL in the middle of a task; another worker ran it {taken:.1f} s later",
+        f"killed by SIGKILL in the middle of a task; another worker ran it {taken:.2f} s later",
         {"redelivered_after_s": taken},
     )
 
@@ -55,14 +61,12 @@ def shutdown(stage: Stage) -> Finding:
     running = stage.send("linger", _LINGER)
     waiting = [stage.send("echo", number) for number in range(_WAITING)]
     stage.wait("started", running)
-    begin = time.monotonic()
+    begin, limit = time.monotonic(), stage.request.timeout_s + _BILLIARD_WAITS
     worker.terminate()
     try:
-        code = worker.wait(stage.request.timeout_s)
+        code = worker.wait(limit)
     except subprocess.TimeoutExpired:
-        raise Fault(
-            f"the worker was still there {stage.request.timeout_s:g} s after SIGTERM", "read its log"
-        ) from None
+        raise Fault(f"the worker was still there {limit:g} s after SIGTERM", "read its log") from None
     taken = time.monotonic() - begin
     ready = stage.rows("SELECT m.task_id FROM {s}.ready r JOIN {s}.message m ON m.id = r.message_id")
     back = {id_ for (id_,) in ready} & set(waiting)

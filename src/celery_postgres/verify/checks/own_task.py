@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from celery_postgres.verify.address import HOSTED
 from celery_postgres.verify.checks.database import require_untouched
 from celery_postgres.verify.outcome import Fault, Finding
-from celery_postgres.verify.worker import HOSTED, environment
 
 if TYPE_CHECKING:
     from celery_postgres.verify.request import OwnTask
@@ -36,7 +37,7 @@ def own_task(stage: Stage) -> Finding:
         )
     require_untouched(stage)
     begin = time.monotonic()
-    id_ = _call(stage, task, {**environment(address)})
+    id_ = _call(stage, task, {**os.environ, **address.environment()})
     stage.wait_for(
         lambda: stage.notes.of("succeeded", id_) or stage.notes.of("failed", id_),
         f"{task.name} did not end",

@@ -1,0 +1,164 @@
+"""Drives an intake from kombu's event loop, which Celery's worker turns.
+
+The loop reads the socket, sends at every tick what has piled up, and looks when the poll is due. When the
+line is lost the socket is taken out of the loop, which goes on turning, and the new one is put in when the
+line is home again.
+
+Everything here runs in the loop's thread, except where it says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .intake import Intake
+
+#: A callback that took longer has probably run a task (solo pool): look after the session before the next.
+_LONG_CALLBACK = 0.005
+
+#: The event loop's longest sleep, in seconds. A signal does not end Python's wait for a socket, so a worker
+#: that is told to stop notices it with the next timer, and Celery's own are seconds apart.
+_LONGEST_SLEEP = 0.5
+
+#: Pools whose callbacks hand tasks over and do not run them.
+_HANDS_OVER = ("prefork", "threads")
+
+
+class EventLoop:
+    """One intake in one loop, from the construction to `detach`."""
+
+    def __init__(self, hub: Any, intake: Intake) -> None:
+        self._hub = hub
+        self._intake = intake
+        self._descriptor: int | None = None
+        self._timer: Any = None
+        self._attached = True
+        self._thread = threading.get_ident()
+        self._tick_asked = False
+        self._watchdog = Watchdog(intake.set_aside, intake.take_up)
+        self._runs_tasks = intake.incarnation.role.pool not in _HANDS_OVER
+        intake.lookout.on_look = self._watchdog.look
+        hub.on_tick.add(self._on_tick)
+        intake.on_look_planned = lambda: self._soon(self._plan_look)
+        intake.pacer.on_pumped = lambda: self._soon(self.advance)
+        intake.lookout.on_change = lambda: self._soon(self._changed)
+        self._changed()
+        self._soon(self._on_timer)
+
+    def detach(self) -> None:
+        """`hub.reset` removes readers but not what runs on every tick."""
+        self._attached = False
+        self._intake.lookout.on_look = None
+        self._hub.on_tick.discard(self._on_tick)
+        self._unplug()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        """Run it at the loop's next step, from any thread; `call_soon` alone is safe between threads."""
+        if self._attached:
+            self._hub.call_soon(callback)
+
+    # -- the socket ----------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        """The line was lost, or is home again, or over."""
+        if not self._attached:
+            return
+        self._unplug()
+        session = self._intake.session
+        with session.lock:
+            if not session.away:
+                self._descriptor = session.fileno()
+                self._hub.add_reader(self._descriptor, self._on_readable)
+        self.advance()
+
+    def _unplug(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        # A lost session's number is free, and somebody else's by now, perhaps.
+        if self._callback(self._hub.readers, descriptor) == self._on_readable:
+            self._hub.remove_reader(descriptor)
+        if self._callback(self._hub.writers, descriptor) == self._on_writable:
+            self._hub.remove_writer(descriptor)
+
+    @staticmethod
+    def _callback(registered: Any, descriptor: int) -> Any:
+        entry = registered.get(descriptor)
+        return entry[0] if entry else None
+
+    def _on_readable(self) -> None:
+        self.advance()
+
+    def _on_writable(self) -> None:
+        if self._intake.session.flush() and self._descriptor is not None:
+            self._hub.remove_writer(self._descriptor)
+
+    # -- turns ---------------------------------------------------------------------------------------
+
+    def _plan_look(self) -> None:
+        if not self._attached:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        pause = min(max(0.01, self._intake.seconds_to_poll()), _LONGEST_SLEEP)
+        self._timer = self._hub.call_later(pause, self._on_timer)
+
+    def _on_timer(self) -> None:
+        if not self._attached:
+            return
+        try:
+            self._intake.poll()
+            self.advance()
+        finally:  # a callback may raise, and the loop may only log it
+            self._plan_look()
+
+    def _on_tick(self) -> None:
+        self._tick_asked = False
+        self._watchdog.turned()
+        if not self._intake.session.busy:
+            self._send()
+
+    def tick(self) -> None:
+        """In any thread: something was settled or asked for."""
+        if threading.get_ident() == self._thread:
+            self._send()
+        elif not self._tick_asked:
+            self._tick_asked = True  # the loop sleeps, and knows nothing of what a thread does
+            self._soon(self._on_tick)
+
+    def advance(self) -> None:
+        """Take in, send the next batch, and only then hand out: the server works while the worker does."""
+        intake = self._intake
+        if not self._attached:
+            return
+        intake.pump()
+        self._send()
+        while intake.has_arrived:
+            begin = time.monotonic()
+            self._watchdog.busy = self._runs_tasks
+            try:
+                intake.deliver_one()
+            finally:
+                self._watchdog.busy = False
+                self._watchdog.turned()
+            if time.monotonic() - begin > _LONG_CALLBACK and self._attached:
+                intake.pump()
+                self._send()
+                if intake.has_arrived:
+                    self._soon(self.advance)
+                return
+
+    def _send(self) -> None:
+        self._intake.turn()
+        if self._intake.session.unsent and self._descriptor is not None:
+            self._hub.add_writer(self._descriptor, self._on_writable)

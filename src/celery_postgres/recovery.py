@@ -1,0 +1,157 @@
+"""Brings a consumer's line home: a new session, the same incarnation, and both sides agreed on what it holds.
+
+    connect ──▶ end the old session, take its lock ──▶ LISTEN, subscriptions ──▶ reconcile ──▶ hand over
+
+Once the lock is ours, no statement of the old session can commit any more: the server frees a lock behind
+the last of them. Behind a transaction pooler there is no lock, and a statement that was under way may still
+commit; what it claimed is found by the next reconciliation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .errors import DatabaseUnavailable
+from .reconcile import Findings, reconcile
+from .sql import reconcile as sql
+from .sql.consumers import END_HOLDER
+from .sql.flush import NEVER_WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .connection import Server
+    from .encoding import Rows
+    from .held import Held
+    from .line import Line
+    from .liveness import Incarnation
+    from .subscription import Roster
+    from .wakeup import Bell
+    from .wire import Call, Session
+
+_log = logging.getLogger(__name__)
+
+#: How many attempts are remembered; a session that was never told is ended by the server's keepalives.
+_BACKENDS = 10
+
+
+def own_settings(bell: Bell, *, pooled: bool, listening: bool) -> list[Call]:
+    """What each session of a consumer begins with."""
+    calls: list[Call] = [] if pooled else [(NEVER_WAIT, ())]
+    return [*calls, bell.listen()] if listening else calls
+
+
+class Recovery:
+    """Makes the sessions of one incarnation. Works in one thread at a time."""
+
+    def __init__(
+        self,
+        connect: Callable[[], tuple[Session, Server]],
+        line: Line,
+        incarnation: Incarnation,
+        roster: Roster,
+        held: Held,
+        *,
+        settings: Sequence[Call],
+        pooled: bool,
+        timeout: float | None,
+    ) -> None:
+        self._connect = connect
+        self._line = line
+        self._incarnation = incarnation
+        self._roster = roster
+        self._held = held
+        self._settings = settings
+        self._pooled = pooled
+        self._timeout = timeout
+        self._backends: deque[int] = deque(maxlen=_BACKENDS)
+        """Process ids of those of our sessions that the server may still believe in."""
+        self.on_agreed: Callable[[Findings], None] | None = None
+        """Gets what was found, under the line's lock, when the line is home and nothing has been claimed."""
+        self.on_declared_dead: Callable[[], None] | None = None
+        """Others have been given what we held: the line has to end."""
+
+    def begin(self, session: Session, *, stall_timeout: float, timeout: float) -> None:
+        """Make the first session one of the incarnation's."""
+        register = self._incarnation.register(pooled=self._pooled, stall_timeout=stall_timeout)
+        for batch in [session.send(calls) for calls in (register, self._settings)]:
+            session.wait(batch, timeout=timeout)
+        self._backends.append(session.backend_pid)
+
+    def restore(self) -> bool:
+        """Bring the line home; blocks. False when we were declared dead meanwhile.
+
+        Raises what the server says, and what the way to it says.
+        """
+        session, server = self._connect()
+        try:
+            findings = self._resume(session) if server.pooled == self._pooled else None
+        except BaseException:
+            session.close()
+            raise
+        if findings is None:
+            session.close()
+            self._not_ours(server)
+            return False
+        self._tell(findings)
+        return True
+
+    def _not_ours(self, server: Server) -> None:
+        if server.pooled != self._pooled:
+            self._line.end(DatabaseUnavailable("a pooler has come in between, or is gone: connecting anew"))
+        elif self.on_declared_dead is not None:
+            self.on_declared_dead()
+
+    def _resume(self, session: Session) -> Findings | None:
+        def run(*calls: Call) -> list[Rows]:
+            return session.run(*calls, timeout=self._timeout)
+
+        self._backends.append(session.backend_pid)
+        if not self._incarnation.resumed(run(*self._resumption())):
+            return None
+        with self._line.lock:
+            known = self._held.all()
+            enrol = self._enrol()
+        run(*self._settings, enrol)
+        findings = reconcile(run, self._incarnation.id, known, self._held)
+        with self._line.lock:
+            self._line.replace(session)
+            if self.on_agreed is not None:
+                self.on_agreed(findings)
+        return findings
+
+    def _resumption(self) -> list[Call]:
+        """One of several attempts may have got the lock, and been lost before it was told."""
+        key = self._incarnation.lock_key
+        *lost, last = list(self._backends)[:-1]
+        ended: list[Call] = [] if self._pooled else [(END_HOLDER, (key, backend)) for backend in lost]
+        return [*ended, *self._incarnation.resume(key, last, pooled=self._pooled)]
+
+    def _enrol(self) -> Call:
+        subscriptions = self._roster.subscriptions
+        return sql.ENROL, (
+            self._incarnation.id,
+            [subscription.name for subscription in subscriptions],
+            [subscription.queue.id for subscription in subscriptions],
+            [subscription.no_ack for subscription in subscriptions],
+            [subscription.exclusive for subscription in subscriptions],
+        )
+
+    def _tell(self, findings: Findings) -> None:
+        for claimed in findings.lost:
+            _log.warning(
+                "the claim of message %d (task %s) was undone by a crash of the server, and another consumer "
+                "has it: an acknowledgement of ours will change nothing",
+                claimed.message_id,
+                claimed.task_id,
+            )
+        if findings.unknown or findings.adopted or findings.repeated:
+            _log.warning(
+                "reconciled: %d messages whose claim had not been answered were taken in, %d were claimed "
+                "again, %d settled again",
+                len(findings.unknown),
+                findings.adopted,
+                findings.repeated,
+            )

@@ -1,0 +1,1 @@
+"""Faults of processes, sessions and servers, and what becomes of the messages."""

@@ -1,0 +1,47 @@
+"""The sign of life, and where it goes when there is no session for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from celery_postgres import dsn, schema
+from celery_postgres.connection import Database
+from celery_postgres.liveness import Incarnation
+from celery_postgres.maintenance import Maintenance
+from celery_postgres.options import Options
+from celery_postgres.wakeup import Bell
+from tests.fixtures.waiting import eventually
+
+if TYPE_CHECKING:
+    from celery_postgres.wire import Call
+
+
+def test_worker_without_a_second_session_beats_over_the_first(database_url: str) -> None:
+    """No connection was left for it; it is alive all the same, and must not be fenced."""
+    schema.upgrade(dsn.parse(database_url), "celery")
+    session, _ = Database(dsn.parse(database_url), Options()).open()
+    incarnation = Incarnation()
+    session.run(*incarnation.register(pooled=False))
+    nowhere = Database(dsn.parse("postgresql://postgres@127.0.0.1:1/postgres"), Options())
+    dead: list[None] = []
+
+    def aside(call: Call) -> None:
+        session.run(call)
+
+    maintenance = Maintenance(
+        nowhere, Bell("celery"), incarnation, on_declared_dead=lambda: dead.append(None), beat_aside=aside
+    )
+    with psycopg.connect(database_url, autocommit=True) as watcher:
+
+        def has_beaten() -> bool:
+            row = watcher.execute("SELECT beat_at > started_at FROM celery.consumer").fetchone()
+            return row == (True,)
+
+        assert not has_beaten()
+        maintenance.start()
+        eventually(has_beaten)
+    maintenance.stop()
+    session.close()
+    assert dead == []

@@ -1,0 +1,305 @@
+"""After a loss both sides agree again on what is held: each way in which they can differ, made by hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kombu import Connection
+
+import celery_postgres  # noqa: F401  registers the schemes
+from celery_postgres.errors import DatabaseUnavailable
+from tests.fixtures.proxy import Proxy
+from tests.fixtures.waiting import eventually
+
+from .conftest import database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from celery_postgres.intake import Intake
+
+QUEUE = "reconciled"
+
+BACK_TO_READY = """WITH undone AS (DELETE FROM celery.unacked RETURNING *)
+INSERT INTO celery.ready SELECT queue_id, priority, message_id, deliveries - 1 FROM undone"""
+
+
+class Consumer:
+    """A consumer behind a link that can be cut, without an event loop; `got` is what it was given."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.proxy = Proxy(url)
+        self.connection = Connection(f"{self.proxy.url}?poll_interval=0.1&max_poll_interval=0.1&grace=60")
+        self.channel = self.connection.channel()
+        self.channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        self.got: list[Any] = []
+
+    @property
+    def intake(self) -> Intake:
+        intake: Intake = self.connection.transport.intake
+        return intake
+
+    def consume(self) -> None:
+        self.channel.basic_consume(QUEUE, callback=self.got.append)
+
+    def publish(self, body: bytes = b"body") -> None:
+        headers = {"id": body.decode(), "task": "reconciled"}
+        message = self.channel.prepare_message(body, content_type="text/plain", headers=headers)
+        self.channel.basic_publish(message, exchange="", routing_key=QUEUE)
+
+    def drain(self, seconds: float = 10) -> None:
+        self.connection.drain_events(timeout=seconds)
+
+    def drain_until(self, condition: Any) -> None:
+        """Go on as a worker without an event loop does."""
+
+        def turned() -> bool:
+            try:
+                self.drain(0.05)
+            except TimeoutError:
+                pass
+            return bool(condition())
+
+        eventually(turned)
+
+    def lose(self) -> None:
+        """Cut the link; nothing gets through until `find`."""
+        self.proxy.forward.clear()
+        self.proxy.cut()
+        eventually(lambda: self.intake.session.away)
+
+    def find(self) -> None:
+        self.proxy.forward.set()
+        assert self.intake.session.wait_home(10)
+
+    def close(self) -> None:
+        self.proxy.forward.set()
+        self.proxy.backward.set()
+        self.connection.release()
+        self.proxy.__exit__(None, None, None)
+
+
+@pytest.fixture
+def consumer(database_url: str) -> Iterator[Consumer]:
+    made = Consumer(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tables(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with database(database_url) as connection:
+        yield connection
+
+
+def count(tables: psycopg.Connection[Any], table: str) -> int:
+    row = tables.execute(f"SELECT count(*) FROM celery.{table}").fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    return int(row[0])
+
+
+def test_held_message_stays_held(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """What was delivered is acknowledged over the next session, as if nothing had been."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    identity = consumer.intake.incarnation.id
+    consumer.lose()
+    consumer.got[0].ack()
+    consumer.find()
+    consumer.drain_until(lambda: count(tables, "unacked") == 0)
+    assert count(tables, "message") == 0
+    assert consumer.intake.incarnation.id == identity
+    assert len(consumer.got) == 1
+
+
+def test_claim_whose_answer_was_lost(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """It is delivered, once, and not as a redelivery."""
+    consumer.consume()
+    consumer.lose()
+    with Connection(consumer.url) as publisher:
+        message = publisher.default_channel.prepare_message(b"unknown", content_type="text/plain")
+        publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
+        tables.execute(
+            """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
+            INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+            SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
+            (consumer.intake.incarnation.id,),
+        )
+    consumer.find()
+    consumer.drain_until(lambda: consumer.got)
+    assert [message.body for message in consumer.got] == [b"unknown"]
+    assert not consumer.got[0].delivery_info["redelivered"]
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0)
+    assert len(consumer.got) == 1
+
+
+def test_acknowledgement_that_a_crash_undid(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """It is acknowledged again, and nobody sees it again."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    consumer.find()
+    eventually(lambda: count(tables, "message") == 0 and count(tables, "unacked") == 0)
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    assert len(consumer.got) == 1
+
+
+def test_claim_that_a_crash_undid(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """What is ready again as it was is claimed again, in hand or delivered, and is not delivered twice."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    consumer.lose()
+    tables.execute(BACK_TO_READY)
+    consumer.find()
+    assert count(tables, "ready") == 0
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0)
+    assert len(consumer.got) == 1
+
+
+@pytest.mark.parametrize("delivered", [True, False], ids=["delivered", "not yet delivered"])
+def test_claim_that_a_crash_undid_and_another_has(
+    consumer: Consumer,
+    tables: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    delivered: bool,
+) -> None:
+    """It is the other's: not delivered here any more, and acknowledged too late, as the log says."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    if delivered:
+        consumer.drain()
+    else:
+        eventually(lambda: consumer.intake.turn() or consumer.intake.pump() or consumer.intake.has_arrived)  # type: ignore[func-returns-value]
+    consumer.lose()
+    tables.execute(BACK_TO_READY)
+    with Connection(consumer.url) as other:
+        got = other.default_channel.basic_get(QUEUE)
+        assert got.body == b"task-1"
+        with caplog.at_level(logging.WARNING):
+            consumer.find()
+            assert not consumer.intake.has_arrived
+            eventually(
+                lambda: "was undone by a crash of the server, and another consumer has it" in caplog.text
+            )
+            if delivered:
+                consumer.got[0].ack()
+                consumer.drain_until(lambda: "(task task-1) came too late" in caplog.text)
+        assert count(tables, "unacked") == 1
+        got.ack()
+    assert count(tables, "message") == 0
+    assert len(consumer.got) == int(delivered)
+
+
+def test_acknowledgement_whose_answer_was_lost(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It had reached the server, so it is not too late when it is sent again."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    consumer.drain_until(lambda: not consumer.intake.session.busy)
+    consumer.proxy.backward.clear()
+    consumer.got[0].ack()
+    eventually(lambda: count(tables, "unacked") == 0)
+    with caplog.at_level(logging.WARNING):
+        consumer.lose()
+        consumer.proxy.backward.set()
+        consumer.find()
+        consumer.publish(b"next")
+        consumer.drain_until(lambda: len(consumer.got) == 2)
+    assert "too late" not in caplog.text
+    assert "undone" not in caplog.text
+
+
+def test_release_that_a_crash_undid(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """What had been given back is given back again."""
+    consumer.publish()
+    message = consumer.channel.basic_get(QUEUE)
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    message.requeue()
+    eventually(lambda: count(tables, "ready") == 1)
+    consumer.lose()
+    tables.execute("DELETE FROM celery.ready")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    consumer.find()
+    assert count(tables, "ready") == 1
+    assert count(tables, "unacked") == 0
+
+
+def test_declared_dead_meanwhile(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it held is another's by now: it is told to begin anew."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    consumer.lose()
+    tables.execute("DELETE FROM celery.consumer")
+    consumer.proxy.forward.set()
+    with caplog.at_level(logging.ERROR):
+        eventually(lambda: consumer.intake.session.over)
+        with pytest.raises(DatabaseUnavailable, match="declared dead"):
+            consumer.drain()
+    assert "was declared dead" in caplog.text
+    with pytest.raises(DatabaseUnavailable, match=r"cannot be settled"):
+        consumer.got[0].ack()
+
+
+def test_old_session_is_ended_first(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """The server may not have noticed, and a session that lives on could commit a claim of ours later."""
+    consumer.consume()
+    old = consumer.intake.session.backend_pid
+    consumer.proxy.vanish()
+    eventually(lambda: consumer.intake.session.away)
+    assert consumer.intake.session.wait_home(10)
+    assert not tables.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (old,)).fetchall()
+    consumer.publish()
+    consumer.drain()
+
+
+def test_subscriptions_are_what_they_should_be(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """One that got lost is entered again, one that ended meanwhile is not there."""
+    consumer.consume()
+    consumer.channel.queue_declare("second", durable=True, auto_delete=False)
+    consumer.channel.basic_consume("second", consumer_tag="second", callback=consumer.got.append)
+    consumer.lose()
+    tables.execute("DELETE FROM celery.consumer_queue WHERE tag NOT LIKE '%second'")
+    consumer.channel.basic_cancel("second")
+    consumer.find()
+    query = "SELECT name FROM celery.consumer_queue JOIN celery.queue ON id = queue_id"
+    assert tables.execute(query).fetchall() == [(QUEUE,)]
+    consumer.publish()
+    consumer.drain()
+
+
+def test_commands_published_meanwhile_are_read(consumer: Consumer) -> None:
+    """The place in the broadcast log is kept."""
+    channel = consumer.channel
+    channel.exchange_declare("all", "fanout")
+    channel.queue_declare("mine", exclusive=True)
+    channel.queue_bind("mine", "all")
+    channel.basic_consume("mine", no_ack=True, callback=consumer.got.append)
+    consumer.lose()
+    with Connection(consumer.url) as publisher:
+        message = publisher.default_channel.prepare_message(b"command", content_type="text/plain")
+        publisher.default_channel.basic_publish(message, exchange="all", routing_key="")
+    consumer.find()
+    consumer.drain()
+    assert [message.body for message in consumer.got] == [b"command"]

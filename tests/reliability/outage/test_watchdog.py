@@ -1,0 +1,70 @@
+"""A loop that stands still keeps nothing from others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from kombu import Connection, Producer
+from kombu.asynchronous import Hub
+
+import celery_postgres  # noqa: F401  registers the schemes
+from celery_postgres import watchdog
+from tests.fixtures.broker import unacked
+from tests.fixtures.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+QUEUE = "watched"
+
+
+def test_loop_that_stands_still(
+    database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not handed over goes to another, the log shows where it stands; afterwards it goes on."""
+    monkeypatch.setattr(watchdog, "STALLED_AFTER", 1.0)
+    hub, got, stuck = Hub(), [], threading.Event()
+    with Connection(database_url) as connection:
+        channel = connection.channel()
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+
+        def callback(message: Any) -> None:
+            got.append(message)
+            if len(got) == 1:
+                stuck.wait(30)
+
+        connection.transport.register_with_event_loop(connection.transport, hub)
+        channel.basic_consume(QUEUE, callback=callback)
+        connection.transport._loop._runs_tasks = False  # as in a prefork worker
+        turning = threading.Event()
+        loop = threading.Thread(target=turn, args=(hub, lambda: not turning.is_set()))
+        loop.start()
+        eventually(lambda: connection.transport._loop._watchdog._thread == loop.ident, what="a first turn")
+        producer = Producer(connection)
+        with producer.batch():  # so that all of them are claimed together
+            for number in range(3):
+                producer.publish(str(number).encode(), routing_key=QUEUE, content_type="text/plain")
+        with caplog.at_level(logging.WARNING):
+            eventually(lambda: "the event loop has not turned for" in caplog.text)
+            assert "stuck.wait(30)" in caplog.text
+            eventually(lambda: unacked(database_url) == 1)
+            with Connection(database_url) as other:
+                assert other.default_channel.basic_get(QUEUE, no_ack=True).body == b"1"
+            stuck.set()
+            eventually(lambda: len(got) == 2)
+            assert "the event loop turns again" in caplog.text
+        turning.set()
+        loop.join()
+        connection.transport.unregister_from_event_loop(connection.transport, hub)
+        assert [message.body for message in got] == [b"0", b"2"]
+    hub.close()
+
+
+def turn(hub: Hub, wanted: Callable[[], bool]) -> None:
+    loop = hub.create_loop()
+    while wanted():
+        next(loop)
