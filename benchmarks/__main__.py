@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import chords, drain, environment, latency, peers, profile, publish, roundtrip
+from benchmarks import (
+    backlog,
+    chords,
+    drain,
+    environment,
+    idle,
+    latency,
+    peers,
+    profile,
+    publish,
+    queues,
+    recovery,
+    roundtrip,
+    sustained,
+)
 from benchmarks.addresses import RABBITMQ, REDIS, Addresses
 from benchmarks.clients import MeasurementError
 from benchmarks.figure import Figure, listed
@@ -24,7 +38,18 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Peer
 
-FIGURES = (drain.FIGURE, publish.FIGURE, latency.FIGURE, roundtrip.FIGURE, chords.FIGURE)
+FIGURES = (
+    drain.FIGURE,
+    publish.FIGURE,
+    latency.FIGURE,
+    roundtrip.FIGURE,
+    chords.FIGURE,
+    idle.FIGURE,
+    backlog.FIGURE,
+    sustained.FIGURE,
+    recovery.FIGURE,
+    queues.FIGURE,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,13 +70,13 @@ def _measure(figure: Figure, given: argparse.Namespace) -> int:
     options = figure.options(given)
     began_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = environment.machine()
-    with _addresses(given) as addresses, prepared(given.peers, figure.name, addresses) as site:
+    with _addresses(given) as addresses, prepared(given.peers, figure.name, addresses, given.link_ms) as site:
         baseline = given.baseline or site.brokers[0].peer
         measurements = figure.measure(site.brokers, options, site.directory)
     report = Report(
         figure=figure.name,
         began_at=began_at,
-        options={field.name: _shown(getattr(options, field.name)) for field in fields(options)},
+        options={**_flat(options), "link_ms": given.link_ms},
         machine=machine,
         versions=environment.versions(),
         servers={broker.peer.name: broker.facts for broker in site.brokers},
@@ -104,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--peers", type=listed(peers.named), help="names, separated by commas")
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--baseline", type=peers.named, help="ratios are formed to this peer")
+        command.add_argument(
+            "--link-ms", type=float, default=0.0, help="round trip between the servers and all others"
+        )
         command.add_argument("--json", type=Path, metavar="FILE", help="leave everything there as JSON")
         figure.add_arguments(command)
     command = _command(commands, "profile", "where a worker's main process spends its time")
@@ -125,6 +153,17 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str) -> a
 
 def _addresses(given: argparse.Namespace) -> Addresses:
     return Addresses(given.redis_url, given.rabbitmq_url, given.postgresql_url)
+
+
+def _flat(options: Any) -> dict[str, object]:
+    """The options by name; those that several figures share lie one level deeper."""
+    found: dict[str, object] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        found.update(
+            _flat(value) if is_dataclass(value) and not isinstance(value, Pool) else {field.name: value}
+        )
+    return {name: _shown(value) for name, value in found.items()}
 
 
 def _shown(value: object) -> object:

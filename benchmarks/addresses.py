@@ -15,7 +15,13 @@ REDIS = "redis://127.0.0.1:6379/15"
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 
 # What the private server would do anyway, said aloud: its figures are those of durable commits.
-_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+# Room for a hundred workers, each with a few sessions.
+_DURABLE = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_connections": "1000",
+}
 
 
 class Addresses:

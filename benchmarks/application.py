@@ -1,8 +1,9 @@
-"""The Celery application of the measurements: a task that notes its start, and one that ends a chord."""
+"""The Celery application of the measurements: tasks that note their start, and one that ends a chord."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from celery import Celery
 
@@ -28,6 +29,15 @@ def note(index: int, sent_ns: int, payload: str = "") -> int:
     if _pause_s:
         time.sleep(_pause_s)
     return index
+
+
+@app.task(name="benchmarks.hold")  # type: ignore[untyped-decorator]
+def hold(index: int) -> None:
+    """Record the start; then run until the observer has made its file."""
+    assert _recorder is not None
+    _recorder.started(index, 0, time.monotonic_ns())
+    while not Path(_settings.hold_path).exists():
+        time.sleep(0.01)
 
 
 @app.task(name="benchmarks.total")  # type: ignore[untyped-decorator]

@@ -30,11 +30,11 @@ class MachineLook:
     observer_s: float
 
 
-def look() -> MachineLook:
-    """Look at the machine now."""
+def look(link_cpu_s: float = 0.0) -> MachineLook:
+    """Look at the machine now; what a slow link has used so far is ours too."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     busy_s = sum(int(fields[index]) for index in _WORKING) * _TICK_S
-    return MachineLook(time.monotonic(), busy_s, time.process_time())
+    return MachineLook(time.monotonic(), busy_s, time.process_time() + link_cpu_s)
 
 
 def share(before: MachineLook, after: MachineLook, own_s: float) -> float:

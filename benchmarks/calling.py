@@ -40,11 +40,11 @@ def call(broker: Broker, pool: Pool, order: Order, directory: Path) -> Called:
         Worker(settings, pool, directory) as worker,
         Clients("benchmarks.caller", settings, order, 1, directory) as clients,
     ):
-        machine_before = bystanders.look()
+        machine_before = bystanders.look(broker.link_cpu_s())
         before, server_before = worker.look(), broker.server_cpu_s()
         outcome = Outcome(**clients.go()[0])
         after, server_after = worker.look(), broker.server_cpu_s()
-        machine_after = bystanders.look()
+        machine_after = bystanders.look(broker.link_cpu_s())
     spent: Values = {
         CLIENT_CPU: outcome.cpu_s,
         MAIN_CPU: after.main_cpu_s - before.main_cpu_s,

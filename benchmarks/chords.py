@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks import peers, tables
 from benchmarks.caller import Order
-from benchmarks.calling import CPU_COLUMNS, call
+from benchmarks.calling import call
+from benchmarks.calls import CallOptions, add_arguments, cpu_tables, given_options
 from benchmarks.figure import Figure, listed
 from benchmarks.measurement import Measurement, Values, interleave
-from benchmarks.worker import PREFORK, Pool
 
 if TYPE_CHECKING:
     import argparse
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 
     from benchmarks.brokers import Broker
     from benchmarks.tables import Table
+    from benchmarks.worker import Pool
 
 TIME = "ms"
 
 
 @dataclass(frozen=True)
-class Options:
-    """`sizes`: one cell for each number of tasks in the header. `samples` chords make a measurement."""
+class Options(CallOptions):
+    """`sizes`: one cell for each number of tasks in the header."""
 
     samples: int = 5
-    rounds: int = 3
-    pools: tuple[Pool, ...] = (PREFORK,)
-    sizes: tuple[int, ...] = (10, 100, 1000)
     limit_s: float = 60.0
+    sizes: tuple[int, ...] = (10, 100, 1000)
 
 
 @dataclass(frozen=True)
@@ -68,31 +67,20 @@ def _tables(measurements: Sequence[Measurement], baseline: str) -> list[Table]:
     return [
         tables.by_cell(title, measurements, TIME),
         tables.by_ratio(f"{title}, as a ratio to {baseline}", measurements, TIME, baseline),
-        *(
-            tables.by_value(f"CPU ms per 1,000 tasks, {cell}", measurements, cell, CPU_COLUMNS)
-            for cell in tables.cells_of(measurements)
-        ),
+        *cpu_tables(measurements, "1,000 tasks"),
     ]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
-    parser.add_argument("--samples", type=int, default=defaults.samples, help="chords per measurement")
-    parser.add_argument("--pools", type=listed(Pool.parse), default=defaults.pools, help="such as prefork:2")
+    add_arguments(parser, defaults, "chords")
     parser.add_argument(
         "--sizes", type=listed(int), default=defaults.sizes, help="tasks in the header, such as 10,100"
     )
-    parser.add_argument("--limit-s", type=float, default=defaults.limit_s, help="ends one measurement early")
 
 
 def _options(given: argparse.Namespace) -> Options:
-    return Options(
-        samples=given.samples,
-        rounds=given.rounds,
-        pools=given.pools,
-        sizes=given.sizes,
-        limit_s=given.limit_s,
-    )
+    return Options(sizes=given.sizes, **given_options(given))
 
 
 FIGURE = Figure(peers.CHORDS, "a chord, to the result of its body", _add_arguments, _options, run, _tables)

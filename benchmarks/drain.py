@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks import bystanders, peers, tables
+from benchmarks import bystanders, load, peers, tables
 from benchmarks.clients import MeasurementError
-from benchmarks.figure import Figure, listed
+from benchmarks.counters import between, each
+from benchmarks.crew import Crew
+from benchmarks.figure import Figure
+from benchmarks.load import LATE, Load, Loads
 from benchmarks.measurement import Measurement, Values, interleave
 from benchmarks.publisher import WARM_UP, Order
 from benchmarks.publishing import publish
-from benchmarks.worker import PREFORK, START_S, Look, Pool, Worker
+from benchmarks.worker import START_S, Look
 
 if TYPE_CHECKING:
     import argparse
@@ -32,67 +36,84 @@ CPU_SUM = "sum"
 CPU_COLUMNS = (CLIENT_CPU, SERVER_PUBLISH_CPU, MAIN_CPU, CHILDREN_CPU, SERVER_DRAIN_CPU, CPU_SUM)
 
 
+WAL_PUBLISH = "WAL B, publish"
+WAL_DRAIN = "WAL B, drain"
+DEAD_ROWS = "dead rows"
+COMMANDS = "transactions"
+CONNECTIONS = "connections"
+SERVER_COLUMNS = (WAL_PUBLISH, WAL_DRAIN, DEAD_ROWS, COMMANDS, CONNECTIONS)
+
+
 @dataclass(frozen=True)
 class Options:
     """`limit_s` bounds the preloading and the draining of one measurement, each."""
 
     count: int = 2000
     rounds: int = 3
-    pools: tuple[Pool, ...] = (PREFORK, Pool("solo"), Pool("threads", 10), Pool("gevent", 100))
-    prefetch: int = 4
-    late: bool = False
-    task_ms: float = 0.0
-    payload: int = 0
+    loads: Loads = field(default_factory=Loads)
     limit_s: float = 30.0
 
 
 def run(brokers: Sequence[Broker], options: Options, directory: Path) -> list[Measurement]:
-    """Measure every pool with every broker in every round."""
+    """Measure every load with every broker in every round."""
     return interleave(
         options.rounds,
-        options.pools,
-        lambda pool: [broker for broker in brokers if pool.is_green or not broker.peer.green_only],
-        lambda broker, pool: measure(broker, pool, options, directory),
+        options.loads.cells(),
+        lambda load: [broker for broker in brokers if load.pool.is_green or not broker.peer.green_only],
+        lambda broker, load: measure(broker, load, options, directory),
     )
 
 
-def measure(broker: Broker, pool: Pool, options: Options, directory: Path) -> tuple[Values, list[str]]:
-    """Preload the queue, let one worker empty it, and return rate and CPU ms per 1,000 tasks."""
-    order = Order(options.count - WARM_UP, payload_bytes=options.payload, limit_s=options.limit_s)
+def measure(broker: Broker, load: Load, options: Options, directory: Path) -> tuple[Values, list[str]]:
+    """Preload the queue, let the workers empty it, and return rate and cost per task."""
+    count = load.fitting(options.count, options.limit_s)
+    order = Order(count - WARM_UP, payload_bytes=load.payload, limit_s=options.limit_s)
+    at_first = broker.counters()
     published = publish(broker, broker.settings(), order, 1, directory)
     waiting = published.sent + WARM_UP
+    preloaded = broker.counters()
     settings = broker.settings(
-        count=waiting,
-        prefetch_multiplier=options.prefetch,
-        acks_late=options.late,
-        task_ms=options.task_ms,
+        count=math.ceil(waiting / load.workers),
+        prefetch_multiplier=load.prefetch,
+        acks_late=load.acks == LATE,
+        task_ms=load.task_ms,
     )
-    remarks = [] if waiting == options.count else [f"only {waiting} tasks could be preloaded"]
-    with Worker(settings, pool, directory) as worker:
-        if not worker.wait(1, START_S):
-            raise MeasurementError(f"no task started within {START_S:.0f} s\n{worker.log()}")
-        machine_before = bystanders.look()
-        before, server_before = worker.look(), broker.server_cpu_s()
-        done = worker.wait(waiting, options.limit_s)
-        after, server_after = worker.look(), broker.server_cpu_s()
-        machine_after = bystanders.look()
-        starts = worker.records()
+    remarks = [] if waiting == count else [f"only {waiting} tasks could be preloaded"]
+    with Crew(settings, load.pool, directory, workers=load.workers, extra=load.extra) as crew:
+        if not crew.wait(1, START_S):
+            raise MeasurementError(f"no task started within {START_S:.0f} s\n{crew.log()}")
+        machine_before = bystanders.look(broker.link_cpu_s())
+        before, server_before = crew.look(), broker.server_cpu_s()
+        done = crew.wait(waiting, options.limit_s)
+        after, server_after = crew.look(), broker.server_cpu_s()
+        machine_after = bystanders.look(broker.link_cpu_s())
+        connections = broker.counters().connections
+        starts = crew.records()
+    at_last = broker.counters()
     main_s = after.main_cpu_s - before.main_cpu_s
     children_s = after.children_cpu_s - before.children_cpu_s
-    server_s = None if server_before is None or server_after is None else server_after - server_before
+    server_s = between(server_before, server_after)
     others = bystanders.share(machine_before, machine_after, main_s + children_s + (server_s or 0.0))
-    remarks += _remarks(broker, starts, waiting, done, worker.stopped_willingly is True)
+    remarks += _remarks(broker, starts, waiting, done, crew.stopped_willingly)
     remarks += bystanders.remarks(others)
-    values: Values = {
-        RATE: _rate(starts),
+    spent: Values = {
         CLIENT_CPU: published.client_cpu_ms,
         SERVER_PUBLISH_CPU: published.server_cpu_ms,
         MAIN_CPU: _per_thousand(main_s, before, after),
         CHILDREN_CPU: _per_thousand(children_s, before, after),
         SERVER_DRAIN_CPU: None if server_s is None else _per_thousand(server_s, before, after),
     }
-    values[CPU_SUM] = sum(value for name, value in values.items() if name != RATE and value is not None)
-    values[bystanders.SHARE] = others
+    values: Values = {
+        RATE: _rate(starts),
+        **spent,
+        CPU_SUM: sum(value for value in spent.values() if value is not None),
+        WAL_PUBLISH: each(between(at_first.wal_bytes, preloaded.wal_bytes), waiting),
+        WAL_DRAIN: each(between(preloaded.wal_bytes, at_last.wal_bytes), waiting),
+        DEAD_ROWS: each(between(at_first.dead_rows, at_last.dead_rows), waiting),
+        COMMANDS: each(between(at_first.commands, at_last.commands), waiting),
+        CONNECTIONS: connections,
+        bystanders.SHARE: others,
+    }
     return values, remarks
 
 
@@ -132,8 +153,13 @@ def _tables(measurements: Sequence[Measurement], baseline: str) -> list[Table]:
     return [
         tables.by_cell(title, measurements, RATE),
         tables.by_ratio(f"{title}, as a ratio to {baseline}", measurements, RATE, baseline),
+        *tables.by_first_cell(title, measurements, RATE),
         *(
             tables.by_value(f"CPU ms per 1,000 tasks, {cell}", measurements, cell, CPU_COLUMNS)
+            for cell in tables.cells_of(measurements)
+        ),
+        *(
+            tables.by_value(f"Server, per task, and connections, {cell}", measurements, cell, SERVER_COLUMNS)
             for cell in tables.cells_of(measurements)
         ),
     ]
@@ -142,15 +168,7 @@ def _tables(measurements: Sequence[Measurement], baseline: str) -> list[Table]:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     parser.add_argument("--count", type=int, default=defaults.count, help="tasks per measurement")
-    parser.add_argument(
-        "--pools", type=listed(Pool.parse), default=defaults.pools, help="such as prefork:2,solo,threads:10"
-    )
-    parser.add_argument(
-        "--prefetch", type=int, default=defaults.prefetch, help="worker_prefetch_multiplier (0: no window)"
-    )
-    parser.add_argument("--late", action="store_true", help="acknowledge late")
-    parser.add_argument("--task-ms", type=float, default=defaults.task_ms, help="how long a task waits")
-    parser.add_argument("--payload", type=int, default=defaults.payload, help="bytes of an extra argument")
+    load.add_arguments(parser, defaults.loads)
     parser.add_argument(
         "--limit-s", type=float, default=defaults.limit_s, help="ends one preloading or draining early"
     )
@@ -160,11 +178,7 @@ def _options(given: argparse.Namespace) -> Options:
     return Options(
         count=given.count,
         rounds=given.rounds,
-        pools=given.pools,
-        prefetch=given.prefetch,
-        late=given.late,
-        task_ms=given.task_ms,
-        payload=given.payload,
+        loads=load.parsed(given),
         limit_s=given.limit_s,
     )
 

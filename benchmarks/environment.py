@@ -20,6 +20,9 @@ _PACKAGES = (
     "psycopg",
     "sqlalchemy",
     "gevent",
+    "pgmq",
+    "pgqueuer",
+    "procrastinate",
 )
 
 

@@ -40,3 +40,14 @@ def listed(parse: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parse_all
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that takes these words alone."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return parse

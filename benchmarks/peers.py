@@ -10,8 +10,11 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.bare.contestants import PgBossServer
+from benchmarks.pgbouncer import PgbouncerServer
 from benchmarks.servers import (
     NoServer,
+    PgmqServer,
     PostgresqlServer,
     RabbitmqServer,
     RedisServer,
@@ -29,8 +32,13 @@ PUBLISH = "publish"
 LATENCY = "latency"
 ROUNDTRIP = "roundtrip"
 CHORDS = "chords"
+IDLE = "idle"
+BACKLOG = "backlog"
+SUSTAINED = "sustained"
+QUEUES = "queues"
+RECOVERY = "recovery"
 
-_TASKS = frozenset({DRAIN, PUBLISH, LATENCY})
+_TASKS = frozenset({DRAIN, PUBLISH, LATENCY, IDLE, SUSTAINED})
 _RESULTS = frozenset({ROUNDTRIP, CHORDS})
 
 
@@ -88,9 +96,15 @@ PEERS: tuple[Peer, ...] = (
         lambda at: RedisServer(at.redis),
         module="redis",
         results=Results(),
-        figures=_TASKS | _RESULTS,
+        figures=_TASKS | _RESULTS | {RECOVERY},
     ),
-    Peer("rabbitmq", lambda at: RabbitmqServer(at.rabbitmq), module="amqp", honours_delivery_mode=True),
+    Peer(
+        "rabbitmq",
+        lambda at: RabbitmqServer(at.rabbitmq),
+        module="amqp",
+        figures=_TASKS | {RECOVERY},
+        honours_delivery_mode=True,
+    ),
     Peer(
         "rabbitmq-confirm",
         lambda at: RabbitmqServer(at.rabbitmq),
@@ -140,12 +154,49 @@ PEERS: tuple[Peer, ...] = (
         module="sqlalchemy",
     ),
     Peer(
+        "pgmq",
+        lambda at: PgmqServer(at.postgresql()),
+        scheme="pgmq",
+        module="pgmq",
+        options={"init_extension": False},
+    ),
+    Peer(
+        # As near to being woken as its options allow; by default it looks every 0.1 s.
+        "pgmq-notify",
+        lambda at: PgmqServer(at.postgresql()),
+        scheme="pgmq",
+        module="pgmq",
+        options={
+            "init_extension": False,
+            "use_notify": True,
+            "notify_throttle_interval_ms": 0,
+            "wait_time_seconds": 0,
+        },
+        figures=frozenset({LATENCY}),
+    ),
+    Peer(
         "celery-postgres",
         lambda at: PostgresqlServer(at.postgresql()),
         scheme="postgresql",
         module="celery_postgres.transport",
         results=Results(),
-        figures=_TASKS | _RESULTS,
+        figures=_TASKS | _RESULTS | {BACKLOG, RECOVERY},
+        honours_delivery_mode=True,
+    ),
+    Peer(
+        "celery-postgres-pooled",
+        lambda at: PgbouncerServer(at.postgresql()),
+        scheme="postgresql",
+        module="celery_postgres.transport",
+        figures=frozenset({RECOVERY}),
+    ),
+    Peer(
+        "celery-postgres-dedup",
+        lambda at: PostgresqlServer(at.postgresql()),
+        scheme="postgresql",
+        module="celery_postgres.transport",
+        options={"publish_dedup": True},
+        figures=frozenset({PUBLISH}),
         honours_delivery_mode=True,
     ),
     Peer(
@@ -156,13 +207,32 @@ PEERS: tuple[Peer, ...] = (
         results=Results(scheme="db+postgresql+psycopg"),
         figures=_RESULTS,
     ),
+    Peer(
+        "celery-postgres-bare",
+        lambda at: PostgresqlServer(at.postgresql()),
+        module="celery_postgres.transport",
+        figures=frozenset({QUEUES}),
+    ),
+    Peer(
+        "pgqueuer",
+        lambda at: PostgresqlServer(at.postgresql()),
+        module="pgqueuer",
+        figures=frozenset({QUEUES}),
+    ),
+    Peer(
+        "procrastinate",
+        lambda at: PostgresqlServer(at.postgresql()),
+        module="procrastinate",
+        figures=frozenset({QUEUES}),
+    ),
+    Peer("pg-boss", lambda at: PgBossServer(at.postgresql()), figures=frozenset({QUEUES})),
     Peer("null", lambda _: NoServer(), figures=frozenset({DRAIN, PUBLISH}), exact=False),
 )
 
 
 def _reached(find: Callable[[Addresses], Server], module: str | None, addresses: Addresses) -> Server:
     if module is not None and not _is_installed(module):
-        raise UnreachableError(f"{module} is not installed; run `pip install -e .[test]`")
+        raise UnreachableError(f"{module} is not installed; run `pip install -e .[test,benchmarks]`")
     server = find(addresses)
     server.reach()
     return server

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import bystanders
 from benchmarks.clients import Clients
+from benchmarks.counters import between
 from benchmarks.publisher import Order, Outcome
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ class Publishers(Clients):
 def publish(broker: Broker, settings: Settings, order: Order, count: int, directory: Path) -> Published:
     """Publish from `count` processes at once and return the sum."""
     with Publishers(settings, order, count, directory) as publishers:
-        machine_before, server_before = bystanders.look(), broker.server_cpu_s()
+        machine_before, server_before = bystanders.look(broker.link_cpu_s()), broker.server_cpu_s()
         outcomes = publishers.send()
-        server_after, machine_after = broker.server_cpu_s(), bystanders.look()
+        server_after, machine_after = broker.server_cpu_s(), bystanders.look(broker.link_cpu_s())
     sent = sum(outcome.sent for outcome in outcomes)
     took_ns = max(outcome.last_ns for outcome in outcomes) - min(outcome.first_ns for outcome in outcomes)
     client_s = sum(outcome.cpu_s for outcome in outcomes)
-    server_s = None if server_before is None or server_after is None else server_after - server_before
+    server_s = between(server_before, server_after)
     return Published(
         sent=sent,
         per_s=sent / (took_ns / 1e9),

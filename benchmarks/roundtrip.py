@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks import peers, tables
 from benchmarks.caller import Order
-from benchmarks.calling import CPU_COLUMNS, call
+from benchmarks.calling import call
+from benchmarks.calls import CallOptions, add_arguments, cpu_tables, given_options
 from benchmarks.figure import Figure, listed
 from benchmarks.measurement import Measurement, Values, interleave
 from benchmarks.statistics import percentile
-from benchmarks.worker import PREFORK, Pool
 
 if TYPE_CHECKING:
     import argparse
@@ -20,20 +20,17 @@ if TYPE_CHECKING:
 
     from benchmarks.brokers import Broker
     from benchmarks.tables import Table
+    from benchmarks.worker import Pool
 
 PERCENTILES = (50, 95, 99)
 COLUMNS = tuple(f"p{percent} ms" for percent in PERCENTILES)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(CallOptions):
     """`pauses_ms`: one cell for each pause between an answer and the next call."""
 
-    samples: int = 200
-    rounds: int = 3
-    pools: tuple[Pool, ...] = (PREFORK,)
     pauses_ms: tuple[float, ...] = (20.0,)
-    limit_s: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -71,31 +68,20 @@ def _tables(measurements: Sequence[Measurement], baseline: str) -> list[Table]:
     return [
         *(tables.by_value(f"delay().get(), ms, {cell}", measurements, cell, COLUMNS) for cell in cells),
         tables.by_ratio(f"Median, as a ratio to {baseline}", measurements, median, baseline),
-        *(
-            tables.by_value(f"CPU ms per 1,000 round trips, {cell}", measurements, cell, CPU_COLUMNS)
-            for cell in cells
-        ),
+        *cpu_tables(measurements, "1,000 round trips"),
     ]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
-    parser.add_argument("--samples", type=int, default=defaults.samples, help="calls per measurement")
-    parser.add_argument("--pools", type=listed(Pool.parse), default=defaults.pools, help="such as prefork:2")
+    add_arguments(parser, defaults, "calls")
     parser.add_argument(
         "--pauses-ms", type=listed(float), default=defaults.pauses_ms, help="between two calls, such as 0,20"
     )
-    parser.add_argument("--limit-s", type=float, default=defaults.limit_s, help="ends one measurement early")
 
 
 def _options(given: argparse.Namespace) -> Options:
-    return Options(
-        samples=given.samples,
-        rounds=given.rounds,
-        pools=given.pools,
-        pauses_ms=given.pauses_ms,
-        limit_s=given.limit_s,
-    )
+    return Options(pauses_ms=given.pauses_ms, **given_options(given))
 
 
 FIGURE = Figure(peers.ROUNDTRIP, "delay().get() of an idle worker", _add_arguments, _options, run, _tables)

@@ -6,6 +6,7 @@ and a benchmark is no load to put on somebody else's server.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from benchmarks import processes
+from benchmarks.counters import Counters
 
 # Holds, in a Redis database whose contents may be removed, the process id of the benchmark that made them.
 _MARKER = "celery-postgres-benchmark"
@@ -27,6 +29,14 @@ _POSTGRESQL_SETTINGS = (
     "max_wal_size",
     "autovacuum",
 )
+
+_COUNTERS = """
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'),
+       (SELECT coalesce(sum(n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables),
+       (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),
+       (SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())
+"""
 
 
 class UnreachableError(Exception):
@@ -44,6 +54,12 @@ class Server(Protocol):
 
     def process_id(self) -> int | None:
         """Return the server's root process, None if it is not a process of this machine."""
+
+    def counters(self, name: str) -> Counters:
+        """Return what the server has counted about the place, our own question left out."""
+
+    def size_mb(self, name: str) -> float | None:
+        """Return how large the place is, None if nobody can say."""
 
     def prepare(self, name: str) -> str:
         """Make a place called `name` and return the URL that leads to it."""
@@ -103,6 +119,17 @@ class RedisServer:
         pid = int(self._client().info("server")["process_id"])
         return pid if (processes.command_of(pid) or "").startswith("redis") else None
 
+    def counters(self, name: str) -> Counters:
+        """Return the commands and the connections of the whole server."""
+        info = self._client().info()
+        return Counters(
+            commands=float(info["total_commands_processed"]), connections=info["connected_clients"] - 1.0
+        )
+
+    def size_mb(self, name: str) -> float | None:
+        """Return the memory of the whole server."""
+        return float(self._client().info("memory")["used_memory"]) / 1e6
+
     def prepare(self, name: str) -> str:
         """Mark the database as ours."""
         self._client().set(_MARKER, os.getpid())
@@ -146,6 +173,14 @@ class RabbitmqServer:
     def process_id(self) -> int | None:
         """Return the only Erlang machine here that boots RabbitMQ."""
         return processes.named("beam.smp", "rabbit")
+
+    def counters(self, name: str) -> Counters:
+        """Return nothing: what is counted is behind a plugin, which costs what it counts."""
+        return Counters()
+
+    def size_mb(self, name: str) -> float | None:
+        """Return None: one would have to ask on the server's command line."""
+        return None
 
     def prepare(self, name: str) -> str:
         """Declare nothing: Celery does."""
@@ -210,6 +245,18 @@ class PostgresqlServer:
                 return processes.parent_of(backend)
         return None
 
+    def counters(self, name: str) -> Counters:
+        """Return those of the database; a session hands its counts in at its end, or within ten seconds."""
+        with self._connection(name) as connection:
+            row = connection.execute(_COUNTERS).fetchone()
+        return Counters(*map(float, row))
+
+    def size_mb(self, name: str) -> float | None:
+        """Return tables and indexes of the database, dead rows included."""
+        with self._connection() as connection:
+            row = connection.execute("SELECT pg_database_size(%s)", (name,)).fetchone()
+        return float(row[0]) / 1e6
+
     def prepare(self, name: str) -> str:
         """Create the database; from template0, which nobody can be connected to."""
         from psycopg import sql
@@ -218,7 +265,7 @@ class PostgresqlServer:
             connection.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name))
             )
-        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
+        return self._url_of(name)
 
     def clean(self, name: str) -> None:
         """Drop the database, whoever is still connected to it."""
@@ -229,10 +276,31 @@ class PostgresqlServer:
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
             )
 
-    def _connection(self) -> Any:
+    def _connection(self, name: str | None = None) -> Any:
         import psycopg
 
-        return psycopg.connect(self._url, autocommit=True, connect_timeout=3)
+        return psycopg.connect(self._url_of(name) if name else self._url, autocommit=True, connect_timeout=3)
+
+    def _url_of(self, name: str) -> str:
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
+
+
+class PgmqServer(PostgresqlServer):
+    """The same with pgmq in each place, from the SQL that its Python client brings.
+
+    As an extension it would be the same statements; an extension has to lie among the server's files.
+    """
+
+    def facts(self) -> dict[str, str]:
+        """Return those of the server, and the version of the SQL."""
+        return {**super().facts(), "pgmq": _pgmq_sql().with_suffix(".sql.version").read_text().strip()}
+
+    def prepare(self, name: str) -> str:
+        """Create the database and pgmq in it."""
+        url = super().prepare(name)
+        with self._connection(name) as connection:
+            connection.execute(_pgmq_sql().read_text())
+        return url
 
 
 class NoServer:
@@ -249,12 +317,27 @@ class NoServer:
         """Return None: no process."""
         return None
 
+    def counters(self, name: str) -> Counters:
+        """Return nothing: nobody counts."""
+        return Counters()
+
+    def size_mb(self, name: str) -> float | None:
+        """Return None: nothing is kept."""
+        return None
+
     def prepare(self, name: str) -> str:
         """Return a URL without a place."""
         return "null://"
 
     def clean(self, name: str) -> None:
         """Do nothing: the kept message lies in the directory of the run."""
+
+
+def _pgmq_sql() -> Path:
+    spec = importlib.util.find_spec("pgmq")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "sql" / "pgmq.sql"
 
 
 def _without_password(url: str) -> str:

@@ -18,6 +18,7 @@ class Settings:
     """One Celery application: its broker, its queue, and where its tasks record their start.
 
     `record_path` empty means that nothing is recorded: publishers run no tasks.
+    `hold_path` is the file for which a task waits that is to be running when its worker is killed.
     `result_backend` empty means that no results are kept.
     """
 
@@ -30,6 +31,7 @@ class Settings:
     acks_late: bool = False
     task_ms: float = 0.0
     record_path: str = ""
+    hold_path: str = ""
     result_backend: str = ""
 
     def changed(self, **changes: Any) -> Settings:

@@ -32,11 +32,14 @@ class Site:
 
 
 @contextmanager
-def prepared(asked_for: Sequence[Peer] | None, figure: str, addresses: Addresses) -> Iterator[Site]:
+def prepared(
+    asked_for: Sequence[Peer] | None, figure: str, addresses: Addresses, link_ms: float = 0.0
+) -> Iterator[Site]:
     """Make the site of a figure.
 
     A peer that was asked for by name must be there, else UnreachableError is raised;
-    without names those are taken that are there.
+    without names those are taken that are there. Clients and workers are `link_ms` there and back
+    away from the servers.
     """
     run = uuid.uuid4().hex[:8]
     left_out: dict[str, str] = {}
@@ -47,7 +50,7 @@ def prepared(asked_for: Sequence[Peer] | None, figure: str, addresses: Addresses
             tempfile.TemporaryDirectory(prefix="celery-postgres-benchmark-", dir=place)
         )
         for peer in asked_for or PEERS:
-            broker, reason = _reached(peer, figure, addresses, run, Path(directory))
+            broker, reason = _reached(peer, figure, addresses, run, Path(directory), link_ms)
             if broker is not None:
                 brokers.append(stack.enter_context(broker))
             elif asked_for:
@@ -58,12 +61,12 @@ def prepared(asked_for: Sequence[Peer] | None, figure: str, addresses: Addresses
 
 
 def _reached(
-    peer: Peer, figure: str, addresses: Addresses, run: str, directory: Path
+    peer: Peer, figure: str, addresses: Addresses, run: str, directory: Path, link_ms: float
 ) -> tuple[Broker | None, str]:
     """The broker of a peer, or why there is none."""
     if figure not in peer.figures:
         return None, f"takes no part in {figure}"
     try:
-        return Broker(peer, addresses, run, directory), ""
+        return Broker(peer, addresses, run, directory, link_ms), ""
     except UnreachableError as error:
         return None, str(error)

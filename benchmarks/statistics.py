@@ -1,38 +1,17 @@
-"""Medians with their spread, percentiles, and ratios within one round."""
+"""The statistics of `celery postgres compare`, for rounds that are known by their numbers."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
+from celery_postgres.compare.report.statistics import Spread, percentile, ratio
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-
-@dataclass(frozen=True)
-class Spread:
-    """A median, and how far the single measurements lie around it."""
-
-    median: float
-    low: float
-    high: float
-    rounds: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Sum up at least one value."""
-        return cls(median(values), min(values), max(values), len(values))
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that at least `percent` of the values do not exceed (nearest rank)."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
+__all__ = ["Spread", "percentile", "ratios"]
 
 
 def ratios(values: Mapping[int, float], base: Mapping[int, float]) -> Spread | None:
     """Return value / base of the rounds that have both: neighbours in time share the machine's mood."""
-    paired = [values[number] / base[number] for number in sorted(values) if base.get(number)]
-    return Spread.of(paired) if paired else None
+    return ratio((values[number], base[number]) for number in sorted(values) if number in base)

@@ -62,6 +62,19 @@ def by_ratio(title: str, measurements: Sequence[Measurement], value: str, baseli
     return Table(title, ["", *cells], rows)
 
 
+def by_first_cell(title: str, measurements: Sequence[Measurement], value: str) -> list[Table]:
+    """Show the cells of each peer as ratios to its own first one, within each round; no table of one."""
+    first, *others = _in_order(m.cell for m in measurements)
+    if not others:
+        return []
+    rows = []
+    for peer in _in_order(m.peer for m in measurements):
+        base = _rounds(measurements, peer, first, value)
+        found = [ratios(_rounds(measurements, peer, cell, value), base) for cell in others]
+        rows.append([peer, *(_NOTHING if ratio is None else _shown(ratio) for ratio in found)])
+    return [Table(f"{title}, as a ratio to the same peer's {first}", ["", *others], rows)]
+
+
 def by_value(title: str, measurements: Sequence[Measurement], cell: str, values: Sequence[str]) -> Table:
     """Show several values of every peer in one cell."""
     return Table(
@@ -70,6 +83,18 @@ def by_value(title: str, measurements: Sequence[Measurement], cell: str, values:
         [
             [peer, *(_spread(list(_rounds(measurements, peer, cell, value).values())) for value in values)]
             for peer in _in_order(m.peer for m in measurements if m.cell == cell)
+        ],
+    )
+
+
+def by_period(title: str, measurements: Sequence[Measurement], peer: str, values: Sequence[str]) -> Table:
+    """Show several values of one peer, a line for each of its cells."""
+    return Table(
+        title,
+        ["", *values],
+        [
+            [cell, *(_spread(list(_rounds(measurements, peer, cell, value).values())) for value in values)]
+            for cell in _in_order(m.cell for m in measurements if m.peer == peer)
         ],
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from benchmarks import processes, records
 from benchmarks.clients import ROOT, MeasurementError, tail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from benchmarks.settings import Settings
 
 # How often the observer looks: a stat of one file.
-_LOOK_S = 0.01
+LOOK_S = 0.01
 
 # A worker starts within a few seconds; Celery's mingle alone takes one.
 START_S = 30.0
 
 _STOP_S = 15.0
+
+_READY = re.compile(rb" ready\.\s")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class Pool:
 # The pool of most deployments that are no larger than the machines these figures are for.
 PREFORK = Pool("prefork", 2)
 
+# One process for each worker.
+SOLO = Pool("solo")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -73,25 +82,42 @@ class Look:
 class Worker:
     """A running worker with Celery's defaults; use as a context manager.
 
+    Workers of several numbers write into one file of records, which number 0 begins.
     `stopped_willingly` is None until the end, then whether a warm shutdown was enough.
     """
 
-    def __init__(self, settings: Settings, pool: Pool, directory: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        directory: Path,
+        *,
+        number: int = 0,
+        name: str | None = None,
+        extra: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        """`extra` are arguments for `celery worker`; `wrapper` is the command that runs it.
+
+        `number` or `name` tells several of one queue apart.
+        """
+        # Short: kombu's pgmq makes a table's name of it, and of the queue's.
+        self._name = name or f"w{number}"
+        self._wrapper = wrapper
         self._record_path = directory / "records"
-        self._log_path = directory / "worker.log"
+        self._log_path = directory / f"worker{number}.log"
+        self._number = number
+        self._extra = extra
         self._settings = settings.changed(record_path=str(self._record_path))
         self._pool = pool
         self.stopped_willingly: bool | None = None
 
     def __enter__(self) -> Self:
-        self._record_path.unlink(missing_ok=True)
+        if not self._number:
+            self._record_path.unlink(missing_ok=True)
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "benchmarks.application", "worker"),
-                    *self._pool.arguments,
-                    *("-n", f"{self._settings.queue}@%h"),
-                ],
+                [*self._wrapper, *self._command()],
                 cwd=ROOT,
                 env=self._settings.environment(),
                 stdin=subprocess.DEVNULL,
@@ -100,6 +126,14 @@ class Worker:
                 start_new_session=True,
             )
         return self
+
+    def _command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "celery", "-A", "benchmarks.application", "worker"),
+            *self._pool.arguments,
+            *("-n", f"{self._name}@%h"),
+            *self._extra,
+        ]
 
     def __exit__(self, *_: object) -> None:
         self.stopped_willingly = processes.stop(self._process, _STOP_S)
@@ -124,12 +158,29 @@ class Worker:
         """
         deadline = time.monotonic() + limit_s
         while records.count(self._record_path) < count:
-            if self._process.poll() is not None:
-                raise MeasurementError(f"a worker ended with {self._process.returncode}:\n{self.log()}")
+            self.check()
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
         return True
+
+    def check(self) -> None:
+        """Raise MeasurementError when the worker has ended."""
+        if self._process.poll() is not None:
+            raise MeasurementError(f"a worker ended with {self._process.returncode}:\n{self.log()}")
+
+    def wait_until_ready(self, limit_s: float) -> bool:
+        """Wait until it consumes, False if the limit came first or it has ended; asks for `-l INFO`."""
+        deadline = time.monotonic() + limit_s
+        while not _READY.search(self._log_path.read_bytes()):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_S)
+        return True
+
+    def kill(self) -> None:
+        """Kill it and all that it started, without a word."""
+        os.killpg(self.pid, signal.SIGKILL)
 
     def records(self) -> list[records.Record]:
         """Return the starts noted so far."""

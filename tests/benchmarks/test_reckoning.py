@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
 
 import pytest
 
 from benchmarks import bystanders, processes
+from benchmarks.link import Link
+from benchmarks.load import Load, Loads
 from benchmarks.measurement import Measurement
 from benchmarks.profile import top_functions
 from benchmarks.statistics import Spread, percentile, ratios
-from benchmarks.tables import by_ratio
+from benchmarks.tables import by_first_cell, by_ratio
+from benchmarks.worker import Pool
 
 
 def test_a_spread_shows_the_median_and_both_ends() -> None:
@@ -34,6 +41,44 @@ def test_a_failed_measurement_leaves_its_cell_empty() -> None:
     """A peer without values is shown, not dropped."""
     taken = [Measurement("a", "solo", 1, {"rate": 2.0}), Measurement("b", "solo", 1, {}, ["failed"])]
     assert by_ratio("title", taken, "rate", "a").rows == [["a", "1"], ["b", "-"]]
+
+
+def test_cells_are_compared_with_the_first() -> None:
+    """What a variation costs is a ratio within the peer and the round."""
+    taken = [Measurement("a", cell, 1, {"rate": rate}) for cell, rate in (("off", 4.0), ("on", 3.0))]
+    (table,) = by_first_cell("title", taken, "rate")
+    assert (table.head, table.rows) == (["", "on"], [["a", "0.75"]])
+    assert by_first_cell("title", taken[:1], "rate") == []
+
+
+def test_a_load_takes_no_more_tasks_than_fit() -> None:
+    """Long tasks are bounded by the time there is, large ones by memory."""
+    assert Load().fitting(2000, limit_s=30) == 2000
+    assert Load(task_ms=100).fitting(2000, limit_s=30) == 300
+    assert Load(pool=Pool("solo"), payload=1_000_000).fitting(2000, limit_s=30) == 100
+    assert len(Loads(workers=(1, 2), events=("off", "on"), pools=(Pool("solo"),)).cells()) == 4
+
+
+def test_a_slow_link_delays_and_changes_nothing() -> None:
+    """What goes in comes out, whatever its size; there and back takes the time that was asked for."""
+    said = os.urandom(3_000_000)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Link(f"redis://127.0.0.1:{server.getsockname()[1]}/0", round_trip_ms=20) as link,
+        socket.create_connection(("127.0.0.1", urlsplit(link.url).port or 0)) as near,
+        server.accept()[0] as far,
+    ):
+        began = time.monotonic()
+        near.sendall(b"?")
+        assert far.recv(1) == b"?"
+        far.sendall(b"!")
+        assert near.recv(1) == b"!"
+        assert time.monotonic() - began >= 0.02
+        sender = threading.Thread(target=lambda: (near.sendall(said), near.close()))
+        sender.start()
+        with far.makefile("rb") as heard:
+            assert heard.read() == said
+        sender.join()
 
 
 def test_cpu_of_a_tree_holds_that_of_its_root() -> None:

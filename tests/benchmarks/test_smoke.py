@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from benchmarks import calling, chords, drain, latency, publish, roundtrip
+from benchmarks import (
+    backlog,
+    calling,
+    chords,
+    drain,
+    idle,
+    latency,
+    publish,
+    queues,
+    recovery,
+    roundtrip,
+    sustained,
+)
 from benchmarks.addresses import Addresses
+from benchmarks.bare.contestants import CONTESTANTS
 from benchmarks.peers import CHORDS, DRAIN, PEERS, ROUNDTRIP, Peer, named
 from benchmarks.servers import UnreachableError
 
@@ -81,12 +94,26 @@ def turn(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def test_drain_starts_every_preloaded_task_once(peer: Peer, server: str, tmp_path: Path) -> None:
     """A drained queue is empty, every task has started once, and rate and CPU are known."""
     demand(peer, server)
-    # So many that the fastest is still at it when the first look at its CPU time is taken.
-    arguments = ("--peers", peer.name, "--rounds", "1", "--count", "2000", "--pools", "solo")
+    # So many that the fast are still at it when the first look at their CPU time is taken.
+    count = "200" if peer.name in ("sqlalchemy", "pgmq") else "2000"
+    arguments = ("--peers", peer.name, "--rounds", "1", "--count", count, "--pools", "solo")
     (taken,) = measured(tmp_path / "drain.json", "drain", *arguments, "--postgresql-url", server)
     assert about_tasks(taken) == []
     assert taken["values"][drain.RATE] > 0
     assert taken["values"][drain.MAIN_CPU] > 0
+
+
+def test_drain_varies_the_load(server: str, tmp_path: Path) -> None:
+    """Workers, events, prefetch and payload make a cell of their own, and the server says what it counted."""
+    arguments = ("--peers", "celery-postgres", "--rounds", "1", "--count", "100", "--pools", "solo", "--late")
+    varied = ("--workers", "2", "--prefetch", "1", "--payload", "100", "--task-ms", "1", "--events", "on")
+    (taken,) = measured(tmp_path / "drain.json", "drain", *arguments, *varied, "--postgresql-url", server)
+    assert taken["cell"] == "solo, 2 workers, prefetch 1, late acks, 1 ms, 100 B, -E"
+    assert about_tasks(taken) == []
+    assert taken["values"][drain.WAL_PUBLISH] > 100
+    # Nothing is lost in counting: message, ready and unacked leave one dead row each.
+    assert taken["values"][drain.DEAD_ROWS] >= 3
+    assert taken["values"][drain.CONNECTIONS] >= 2
 
 
 def test_publish_counts_what_arrives(server: str, tmp_path: Path) -> None:
@@ -101,6 +128,17 @@ def test_publish_counts_what_arrives(server: str, tmp_path: Path) -> None:
     assert all(about_tasks(m) == [] and m["values"][publish.RATE] > 0 for m in taken)
 
 
+def test_publish_in_batches_over_a_slow_link(server: str, tmp_path: Path) -> None:
+    """Each way of sending stores every message, and a round trip takes as long as it is told to."""
+    arguments = ("--peers", "celery-postgres", "--rounds", "1", "--count", "20", "--processes", "1")
+    varied = ("--modes", "persistent", "--ways", "delay,batch,group,group in batch", "--link-ms", "10")
+    taken = measured(tmp_path / "publish.json", "publish", *arguments, *varied, "--postgresql-url", server)
+    assert [about_tasks(m) for m in taken] == [[]] * 4
+    singly, in_a_batch, _, _ = (m["values"][publish.RATE] for m in taken)
+    assert singly < 100
+    assert in_a_batch > singly
+
+
 def test_latency_has_every_sample_and_leaves_nothing_behind(server: str, tmp_path: Path) -> None:
     """Percentiles come from all samples, and the databases of the run are dropped."""
     arguments = ("--peers", "celery-postgres", "--rounds", "1", "--samples", "10")
@@ -112,6 +150,46 @@ def test_latency_has_every_sample_and_leaves_nothing_behind(server: str, tmp_pat
             "SELECT datname FROM pg_database WHERE datname LIKE 'benchmark%'"
         ).fetchall()
     assert left == []
+
+
+def test_idle_workers_are_counted_and_still_hear(server: str, tmp_path: Path) -> None:
+    """Several workers from one start each have their sessions, and one of them starts each task."""
+    arguments = ("--peers", "celery-postgres", "--rounds", "1", "--workers", "2", "--samples", "3")
+    times = ("--settle-s", "0", "--seconds", "1", "--interval-ms", "50")
+    (taken,) = measured(tmp_path / "idle.json", "idle", *arguments, *times, "--postgresql-url", server)
+    assert about_tasks(taken) == []
+    assert taken["values"][idle.CONNECTIONS] >= 4
+    assert taken["values"][idle.LATENCY_COLUMNS[0]] > 0
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [pytest.param("none", marks=pytest.mark.long), pytest.param("reader", marks=pytest.mark.long), "writer"],
+)
+def test_a_backlog_is_filled_as_if_published(pin: str, server: str, tmp_path: Path) -> None:
+    """A worker runs the copies, each once, while a transaction is open."""
+    arguments = ("--rounds", "1", "--sizes", "1000", "--pins", pin, "--count", "200", "--pool", "solo")
+    (taken,) = measured(tmp_path / "backlog.json", "backlog", *arguments, "--postgresql-url", server)
+    assert about_tasks(taken) == []
+    assert taken["values"][backlog.RATE] > 0
+
+
+def test_a_sustained_load_has_a_line_for_each_period(server: str, tmp_path: Path) -> None:
+    """Every task belongs to the period in which it was sent."""
+    arguments = ("--peers", "celery-postgres", "--rate", "50", "--minutes", "0.04", "--period-s", "1")
+    taken = measured(tmp_path / "sustained.json", "sustained", *arguments, "--postgresql-url", server)
+    assert [m["cell"] for m in taken][:2] == ["period 1", "period 2"]
+    assert all(m["remarks"] == [] and m["values"][sustained.SIZE] > 0 for m in taken)
+
+
+@pytest.mark.parametrize("peer", [named(name) for name in CONTESTANTS], ids=lambda peer: peer.name)
+def test_a_queue_of_its_own_is_emptied(peer: Peer, server: str, tmp_path: Path) -> None:
+    """Every job is done, once, as the queue itself counts."""
+    demand(peer, server)
+    arguments = ("--peers", peer.name, "--rounds", "1", "--cells", "tuned", "--count", "200")
+    (taken,) = measured(tmp_path / "queues.json", "queues", *arguments, "--postgresql-url", server)
+    assert about_tasks(taken) == []
+    assert taken["values"][queues.RATE] > 0
 
 
 @pytest.mark.parametrize("peer", [named("celery-postgres"), *ANSWERED], ids=lambda peer: peer.name)
@@ -150,3 +228,14 @@ def test_a_named_peer_must_be_reachable(url: str, reason: str) -> None:
     done = run("drain", "--peers", "celery-postgres", "--postgresql-url", url)
     assert done.returncode == 2
     assert reason in done.stderr
+
+
+def test_a_killed_workers_task_is_run_again(server: str, tmp_path: Path) -> None:
+    """The time from the kill to the next start is known for each kill."""
+    arguments = ("--peers", "celery-postgres", "--rounds", "1", "--kills", "1", "--places", "host")
+    (taken,) = measured(
+        tmp_path / "recovery.json", "recovery", *arguments, "--pool", "solo", "--postgresql-url", server
+    )
+    assert taken["remarks"] == []
+    assert taken["values"][recovery.WITHIN] == 1
+    assert 0 < taken["values"][recovery.COLUMNS[0]] < 30
