@@ -2,6 +2,9 @@
 
     python3 dev.py demo [argument…]             a tour on a private PostgreSQL, or on DATABASE_URL's
     python3 dev.py test [--long] [argument…]    style, types and tests; arguments go to pytest
+    python3 dev.py compare [--quick] [--html FILE] [argument…]    PostgreSQL beside Redis and RabbitMQ, as far
+                                                as they are on this machine; says how to get the others
+    python3 dev.py chaos [--minutes N] [--seed S]    real workers under faults; --help says more
 
 Needs Python 3.10 or newer and nothing else. uv is used if it is installed, unless DEV_NO_UV is set.
 """
@@ -33,7 +36,7 @@ CHECKS = [
 
 
 def main(arguments):
-    commands = {"demo": demo, "test": test}
+    commands = {"demo": demo, "test": test, "compare": compare, "chaos": chaos}
     if not arguments or arguments[0] not in commands:
         print(__doc__.strip(), file=sys.stderr)
         return 2
@@ -42,9 +45,21 @@ def main(arguments):
 
 
 def demo(arguments):
-    """Become the demo, so that signals and the exit code are its own."""
+    become("examples.demo", arguments)
+
+
+def compare(arguments):
+    become("examples.comparison", arguments)
+
+
+def chaos(arguments):
+    become("tests.reliability.chaos", arguments)
+
+
+def become(module, arguments):
+    """So that signals and the exit code are its own."""
     os.chdir(str(ROOT))
-    os.execv(str(PYTHON), [str(PYTHON), "-m", "examples.demo", *arguments])  # noqa: S606
+    os.execv(str(PYTHON), [str(PYTHON), "-m", module, *arguments])  # noqa: S606
 
 
 def test(arguments):

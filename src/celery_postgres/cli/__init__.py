@@ -7,6 +7,7 @@ import click
 from celery_postgres import __version__
 
 from .cancel import cancel
+from .compare import compare
 from .dead import dead
 from .doctor import doctor
 from .grants import grants
@@ -33,7 +34,7 @@ def postgres() -> None:
     """The database that the application's broker_url names."""
 
 
-for _command in (migrate, check, grants, doctor, verify, queues, jobs, job, cancel, dead):
+for _command in (migrate, check, grants, doctor, verify, compare, queues, jobs, job, cancel, dead):
     main.add_command(_command)
     postgres.add_command(_command)
 main.add_command(serve)

@@ -1,0 +1,68 @@
+"""What a process of a comparison is told, through its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLE = "CELERY_POSTGRES_COMPARE"
+
+#: The module of the application that a worker runs.
+HOSTED = "celery_postgres.compare.hosted"
+
+# Of Celery. They win over what an application configures, so they have to say the same as its settings; those
+# without prefix are read by Celery's command line, and win over the others.
+_BROKER = ("BROKER_URL", "CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+_BACKEND = ("RESULT_BACKEND", "CELERY_RESULT_BACKEND")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One contender, as one of its processes has to know it."""
+
+    settings: dict[str, Any]
+    """Celery's: the broker, the backend, and names of our own for all that is made there."""
+    notes: Path
+    """Where starts and ends of tasks are noted, see `notes`."""
+    journal: Path
+    """Where rare events are told in words: a worker that is ready, a task that failed."""
+    application: str | None = None
+    """The user's application as `celery -A` names it; None for the probe."""
+    worker: int = 0
+    """The number of the worker."""
+    ends: bool = False
+    """Whether the ends of tasks are noted, too. That costs a signal of Celery for each."""
+
+    @property
+    def queue(self) -> str:
+        """The only queue that is used."""
+        return str(self.settings["task_default_queue"])
+
+    def environment(self) -> dict[str, str]:
+        """The variables that hold it."""
+        broker = dict.fromkeys(_BROKER, str(self.settings["broker_url"]))
+        backend = dict.fromkeys(_BACKEND, str(self.settings["result_backend"]))
+        return {**broker, **backend, VARIABLE: json.dumps(asdict(self), default=str)}
+
+    @classmethod
+    def from_environment(cls) -> Address:
+        """The address of the process that this one works for. KeyError if it works for none."""
+        given = json.loads(os.environ[VARIABLE])
+        return cls(**{**given, "notes": Path(given["notes"]), "journal": Path(given["journal"])})
+
+
+@contextmanager
+def own_variables_aside() -> Iterator[None]:
+    """Without the variables by which an application is told its broker: they would win over our settings."""
+    aside = {name: os.environ.pop(name) for name in (*_BROKER, *_BACKEND) if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(aside)

@@ -1,0 +1,1 @@
+"""Plots as SVG, each out of one part of a report."""

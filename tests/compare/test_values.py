@@ -1,0 +1,83 @@
+"""What is read and shown without a server: URLs, names, notes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from celery_postgres.compare import Broker, names_of, urls
+from celery_postgres.compare.notes import Event, Notes, Pen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("redis://h/0", (None, "redis://h/0", None)),
+        ("amqp://h|redis://h/1", (None, "amqp://h", "redis://h/1")),
+        ("Cloud=amqp://u:p=q@h//|none", ("Cloud", "amqp://u:p=q@h//", "none")),
+        ("amqp://u:a=b@h", (None, "amqp://u:a=b@h", None)),
+    ],
+)
+def test_with(text: str, found: tuple[str | None, str, str | None]) -> None:
+    assert urls.parsed(text) == found
+
+
+@pytest.mark.parametrize("text", ["redis", "", "amqp://h|", "amqp://h|redis"])
+def test_with_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\|"):
+        urls.parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:s3cret@h:1/0", "redis://:**@h:1/0"),
+        ("amqp://me:s3cret@h//", "amqp://me:**@h//"),
+        ("amqp://me:s3/cr@et@h//", None),
+        ("sqla+postgresql+psycopg://me:s3cret@h/x?password=s3cret&a=1", None),
+        ("amqp://", "amqp://"),
+        ("sqla+sqlite:////x/y.db", "sqla+sqlite:////x/y.db"),
+        ("rpc://", "rpc://"),
+    ],
+)
+def test_masked(url: str, shown: str | None) -> None:
+    found = urls.masked(url)
+    assert shown is None or found == shown
+    assert "s3" not in found
+    assert "et@" not in found
+
+
+def test_names() -> None:
+    brokers = [
+        Broker("postgresql://"),
+        Broker("redis://"),
+        Broker("redis://"),
+        Broker("amqp://", name="Hare"),
+    ]
+    assert names_of(brokers) == ["PostgreSQL", "Redis", "Redis 2", "Hare"]
+
+
+def test_notes(tmp_path: Path) -> None:
+    """What is written is read, once, also by ids that are no UUIDs; half a note is not there yet."""
+    pen, notes = Pen(tmp_path / "notes", 3), Notes(tmp_path / "notes")
+    assert notes.count() == 0
+    first = str(uuid.uuid4())
+    pen.write(Event.STARTED, first)
+    pen.write(Event.STARTED, "mine", redelivered=True)
+    pen.write(Event.SUCCEEDED, first)
+    with notes.path.open("ab") as file:
+        file.write(b"half")
+    assert notes.count() == 2
+    assert notes.count(Event.SUCCEEDED) == 1
+    (mine,) = notes.of(Event.STARTED, "mine")
+    assert mine.redelivered
+    assert mine.worker == 3
+    start, end = [note for note in notes.all() if note.key == uuid.UUID(first).bytes]
+    assert 0 <= end.at_ns - start.at_ns < 1e9
+    notes.forget()
+    assert notes.all() == []
