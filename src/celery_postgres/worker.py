@@ -41,6 +41,7 @@ def adapt(*, gossip: bool) -> None:
     _acknowledge_before_solo_tasks()
     _never_wait_for_heartbeats()
     _keep_mailbox()
+    _keep_handed_over()
     _veil_broker()
 
 
@@ -93,6 +94,43 @@ def _reset_unless_ours(original: Callable[[Any], None]) -> Callable[[Any], None]
 
     reset.knows_outages = True  # type: ignore[attr-defined]
     return reset
+
+
+def _keep_handed_over() -> None:
+    """Celery's prefork pool, when it ends, forgets the tasks of which no child has said yet that it began.
+
+    A child that was handed one runs it all the same. Nobody reads then that it is done: the child waits for
+    that for half a minute, the worker for the child, and a late acknowledgement never comes.
+    """
+    loaded = sys.modules.get("celery.concurrency.asynpool")
+    pool = getattr(loaded, "AsynPool", None)
+    original = getattr(pool, "flush", None)
+    if pool is None or original is None or getattr(original, "knows_handed_over", False):
+        return
+
+    def flush(self: Any) -> None:
+        kept = [job for job in tuple(self._cache.values()) if _is_handed_over(job, self)]
+        for job in kept:
+            job.discard = _stay
+        try:
+            original(self)
+        finally:
+            for job in kept:
+                del job.discard
+
+    flush.knows_handed_over = True  # type: ignore[attr-defined]
+    pool.flush = flush
+
+
+def _is_handed_over(job: Any, pool: Any) -> bool:
+    """Whether all of a job is written to a child."""
+    writer = getattr(job, "_writer", lambda: None)()  # a weak reference
+    begun = getattr(job, "_write_to", None) is not None and job not in pool.outbound_buffer
+    return begun and writer not in pool._active_writers  # noqa: SLF001
+
+
+def _stay() -> None:
+    """In place of a job's `discard`."""
 
 
 def role() -> Role:

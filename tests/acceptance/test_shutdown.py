@@ -49,6 +49,17 @@ def test_other_signals(site, number):
     assert all(count == 1 for task_id, count in site.record.counts().items() if task_id != running)
 
 
+@pytest.mark.ours("repaired for workers over PostgreSQL alone")
+def test_a_task_that_was_just_handed_over(site):
+    """Of which the pool has not told yet that it began: the worker waits for it, and for no more."""
+    handed_over = site.send("record")
+    worker = site.start_worker("-Q", "celery", "-I", "ending", task_acks_late=True)
+    assert worker.wait(timeout_s=20) == 0
+    assert site.record.counts() == {handed_over: 1}
+    assert site.broker.unacked() == 0
+    assert site.broker.waiting("celery") == 0, "the task is done, and would run again"
+
+
 @pytest.mark.ours("our poll interval")
 def test_an_idle_worker_notices_the_signal(site):
     """No message, no heartbeat and no poll wakes it, and still it does not sleep on.
