@@ -10,12 +10,13 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import TracebackType
 
 PATIENCE_S = 60.0
@@ -49,19 +50,32 @@ class Event(NamedTuple):
 class Browser:
     """One browser with one empty page. It ends with the block, and with all its processes."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str) -> None:
+        # No folder of a test: Chromium makes a socket in there, and a socket's path has 107 bytes at most.
+        self._folder = tempfile.TemporaryDirectory(dir="/tmp", prefix="chromium-")
+        folder = Path(self._folder.name)
+        self._output = folder / "output"
         ours, theirs = os.pipe(), os.pipe()
         self._write, self._read = ours[1], theirs[0]
         # bash, since the pipe has to be the descriptors 3 and 4.
         script = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", script, program, *_SWITCHES, f"--user-data-dir={folder}", "about:blank"],
-            pass_fds=(ours[0], theirs[1]),
-            env={**os.environ, "TMPDIR": str(folder)},  # it leaves something there when it is killed
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    "bash",
+                    "-c",
+                    script,
+                    program,
+                    *_SWITCHES,
+                    f"--user-data-dir={folder / 'profile'}",
+                    "about:blank",
+                ],
+                pass_fds=(ours[0], theirs[1]),
+                env={**os.environ, "TMPDIR": str(folder)},  # it leaves something there when it is killed
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         os.close(ours[0])
         os.close(theirs[1])
         self._numbers = itertools.count(1)
@@ -70,19 +84,31 @@ class Browser:
         self.events: list[Event] = []
 
     def __enter__(self) -> Browser:
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _attach(self) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Once."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(PATIENCE_S)
         os.close(self._write)
         os.close(self._read)
+        self._folder.cleanup()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask for something and wait for the answer."""
@@ -142,7 +168,8 @@ class Browser:
             ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
             got = os.read(self._read, 1 << 20) if ready else b""
             if not got:
-                raise RuntimeError("Chromium went away" if ready else "Chromium did not answer")
+                said = self._output.read_text(errors="replace")
+                raise RuntimeError(f"Chromium {'went away' if ready else 'did not answer'}:\n{said}")
             self._buffer += got
         text, _, self._buffer = self._buffer.partition(b"\0")
         found: dict[str, Any] = json.loads(text)

@@ -41,11 +41,11 @@ SPILT = """[...document.body.querySelectorAll("*")]
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     program = installed()
     if program is None:
         pytest.skip("not run: Chromium is not installed (apt-get install chromium)")
-    with Browser(program, tmp_path_factory.mktemp("profile")) as browser:
+    with Browser(program) as browser:
         yield browser
 
 
