@@ -144,8 +144,8 @@ class Arena:
             *arguments,
             hosted=HOSTED,
             # An application is found where the user stands; the probe needs nothing from there, and a file
-            # `celery.py` would be taken for Celery. What the probe leaves in TMPDIR goes with ours.
-            variables=address.environment() | ({} if own else {"TMPDIR": str(self.folder)}),
+            # `celery.py` would be taken for Celery. What a killed worker leaves in TMPDIR goes with ours.
+            variables={**address.environment(), "TMPDIR": str(self.folder)},
             folder=None if own else self.folder,
         )
         self.workers.append(worker)
