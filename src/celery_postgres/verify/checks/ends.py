@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 _LINGER = 1.0
 _WAITING = 3
 
-#: A process of billiard's pool that is told to end right behind a task waits so long at most for its result
-#: to be read, over any broker.
-_BILLIARD_WAITS = 30.0
-
 #: After so long a dead worker is noticed where neither session locks nor the system tell of it.
 _NOTICED_POOLED = 45.0
 
@@ -61,7 +57,7 @@ def shutdown(stage: Stage) -> Finding:
     running = stage.send("linger", _LINGER)
     waiting = [stage.send("echo", number) for number in range(_WAITING)]
     stage.wait("started", running)
-    begin, limit = time.monotonic(), stage.request.timeout_s + _BILLIARD_WAITS
+    begin, limit = time.monotonic(), stage.request.timeout_s
     worker.terminate()
     try:
         code = worker.wait(limit)
