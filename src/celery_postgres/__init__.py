@@ -6,6 +6,8 @@ not even import it: installing the distribution is enough.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import register as _register
 from .errors import (
     ChannelError,
@@ -15,6 +17,9 @@ from .errors import (
     Error,
     SchemaError,
 )
+
+if TYPE_CHECKING:
+    from .enlistment import enlist
 
 __version__ = "0.1.0"
 
@@ -29,4 +34,14 @@ __all__ = [
     "Error",
     "SchemaError",
     "__version__",
+    "enlist",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`enlist` is loaded by who uses it: this module is imported wherever kombu is."""
+    if name == "enlist":
+        from .enlistment import enlist
+
+        return enlist
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from kombu.exceptions import BatchPublishError
 
 from .delivery import PublishToken, outgoing
 from .errors import ChannelError, Error
+from .outbox import outbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +46,14 @@ class PublishBatch:
         gathered, self._gathered = self._gathered, []
         if not gathered:
             return
+        connection = self.channel.connection
+        box = outbox()
+        if box is not None and box.takes(connection.place):
+            for out, token in gathered:
+                box.put(out, token, connection.commands)
+            return
         try:
-            self.channel.connection.commands.publish_all([out for out, _ in gathered])
+            connection.commands.publish_all([out for out, _ in gathered])
         except ChannelError:
             self._failed = True
             raise

@@ -198,16 +198,19 @@ class Channel(StdChannel):
         timeout: float | None = None,
         **_: Any,
     ) -> None:
-        """Store the message in every queue it is routed to; committed when this returns."""
+        """Store the message in every queue it is routed to; committed when this returns.
+
+        Within `enlist`, its caller commits.
+        """
         connection = self.connection
         out, token = outgoing(message, exchange or "", routing_key or "", connection.options)
         box = outbox()
         if box is not None and box.takes(connection.place):
-            box.put(out, token, connection.commands)
-            return
-        routed = connection.commands.publish(out, timeout)
-        token.settled = True
-        if mandatory and not routed.queues:
+            routed = box.put(out, token, connection.commands)
+        else:
+            routed = connection.commands.publish(out, timeout)
+            token.settled = True
+        if mandatory and routed is not None and not routed.queues:
             self._return(message, out.exchange, out.routing_key)
 
     def _return(self, message: Mapping[str, Any], exchange: str, routing_key: str) -> None:

@@ -175,6 +175,23 @@ class Commands:
             # It is stored, and that is what its publisher asks. The poll finds it, the next one trims.
             _log.warning("a message was stored, and what follows was left undone: %s", exc)
 
+    @property
+    def durable(self) -> str:
+        """The setting of `synchronous_commit` that a durable message needs here."""
+        return self._server.durable
+
+    def bells(self, outgoing: Outgoing, routed: Routed) -> list[Call]:
+        """What rings for a message that another's transaction stores: inside of it, so when it commits.
+
+        Raises NotFound (404) for an exchange that does not exist.
+        """
+        if not routed.queues:
+            self._count_unroutable(outgoing, routed)
+        if routed.held or not self._options.notify:
+            return []
+        ids = self._remember(outgoing, routed)
+        return [self._bell.ring(ids, pooled=True)] if ids else []
+
     def _trim(self, name: str) -> None:
         """Drop or dead-letter the oldest of a queue with a maximal length.
 

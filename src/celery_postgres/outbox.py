@@ -1,10 +1,10 @@
-"""Messages that are gathered instead of published, to be stored in somebody else's transaction."""
+"""Where messages go instead of being published: into a transaction that is more than theirs."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,14 +12,25 @@ if TYPE_CHECKING:
     from .commands import Commands
     from .delivery import PublishToken
     from .encoding import Rows
-    from .messages import Outgoing
+    from .messages import Outgoing, Routed
     from .wire import Call
 
-_current: ContextVar[Outbox | None] = ContextVar("celery_postgres_outbox", default=None)
+
+class Taker(Protocol):
+    """Takes what this thread, or greenlet, publishes."""
+
+    def takes(self, place: object) -> bool:
+        """Whether it takes what goes to this place, see `Database.place`."""
+
+    def put(self, outgoing: Outgoing, token: PublishToken, commands: Commands) -> Routed | None:
+        """Take a message that `commands` would publish. None where nobody knows yet where it goes."""
+
+
+_current: ContextVar[Taker | None] = ContextVar("celery_postgres_outbox", default=None)
 
 
 class Outbox:
-    """What this thread, or greenlet, publishes to one schema of one database while it is gathering."""
+    """Gathers what is published to one schema of one database, until it is stored with something else."""
 
     def __init__(self, place: object) -> None:
         """`place` is that of the connection (see `Database.place`) whose publishes are gathered."""
@@ -32,13 +43,12 @@ class Outbox:
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        token = _current.set(self)
         self._gathers = True
-        try:
-            yield
-        finally:
-            self._gathers = False
-            _current.reset(token)
+        with opened(self):
+            try:
+                yield
+            finally:
+                self._gathers = False
 
     def __len__(self) -> int:
         return len(self._gathered)
@@ -65,6 +75,16 @@ class Outbox:
         return answers
 
 
-def outbox() -> Outbox | None:
-    """The one that gathers at present, if any."""
+def outbox() -> Taker | None:
+    """The one that takes messages at present, if any."""
     return _current.get()
+
+
+@contextmanager
+def opened(taker: Taker) -> Iterator[None]:
+    """Within the block it takes messages; who opens another one inside, has that one take them."""
+    token = _current.set(taker)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -22,7 +22,7 @@ EXPECTED = {
     "postgresql": {
         "expiry": False,
         "in_sql": True,
-        "transactional": False,
+        "transactional": True,
         "priorities": True,
         "delay": True,
         "control": True,

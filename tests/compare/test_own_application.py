@@ -96,11 +96,15 @@ def test_beside_its_present_broker(
 
 
 @pytest.mark.parametrize(
-    ("number", "line", "measured"),
-    [(signal.SIGINT, "SQLAlchemy SQLite", False), (signal.SIGTERM, "round 1 of 3: SQLAlchemy", True)],
+    ("number", "only", "line", "measured"),
+    [
+        (signal.SIGINT, "speed", "SQLAlchemy SQLite", False),
+        (signal.SIGTERM, "speed", "round 1 of 3: SQLAlchemy", True),
+        (signal.SIGINT, "behaviour", "A worker is killed: all contenders", False),
+    ],
 )
 def test_interrupted(
-    number: signal.Signals, line: str, measured: bool, database_url: str, tmp_path: Path
+    number: signal.Signals, only: str, line: str, measured: bool, database_url: str, tmp_path: Path
 ) -> None:
     """Nothing stays, what was found is reported, and the exit code tells."""
     scratch = tmp_path / "scratch"
@@ -109,7 +113,7 @@ def test_interrupted(
     process = Process(
         "compare",
         command(
-            *("--url", database_url, "--with", other, "--quick", "--only", "speed"),
+            *("--url", database_url, "--with", other, "--quick", "--only", only),
             *("--json", str(tmp_path / "report")),
         ),
         {"TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)},

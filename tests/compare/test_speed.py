@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from celery_postgres.compare import Broker, Call, Comparison, Request
-from celery_postgres.compare.contenders import PREFIX
 from celery_postgres.compare.progress import Agenda, Item, Step
 from celery_postgres.compare.report import json_file, page, text
 from celery_postgres.compare.report.statistics import percentile
@@ -68,7 +67,7 @@ def test_all_measures(database_url: str, tmp_path: Path) -> None:
     assert any("Only 1 round:" in warning for warning in report.warnings)
     assert [warning for warning in report.warnings if "not everything was removed" in warning] == []
     # Others are at work on that server.
-    ours = {PREFIX, *(queue for arena in comparison.arenas for queue in arena.place.reply_queues)}
+    ours = {name for arena in comparison.arenas for name in (arena.queue, *arena.place.reply_queues)}
     left = rabbitmq_names() if answers(5672) else set()
     assert [name for name in left if any(one in name for one in ours)] == []
     json_file.write(report, tmp_path / "report.json")

@@ -28,6 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "sql.chords",
         "sql.consumers",
         "sql.dead",
+        "sql.enlistment",
         "sql.flush",
         "sql.jobs",
         "sql.messages",
@@ -60,6 +61,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "crowd",
         "dead",
         "dead_letter",
+        "enlistment",
         "event_loop",
         "held",
         "idleness",
@@ -217,6 +219,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compare.features.delivery",
         "compare.features.talk",
         "compare.features",
+        "compare.abreast",
         "compare.observations",
         "compare.rounds",
         "compare.run",
@@ -240,8 +243,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-#: A server for development stands beside all this, on the values alone; the package's face shows the errors.
-BESIDE = {"": {"errors", "register"}, "embedded": {"errors", "dsn", "options"}}
+#: A server for development stands beside all this, on the values alone; the package's face shows the errors,
+#: and what an application may call.
+BESIDE = {"": {"enlistment", "errors", "register"}, "embedded": {"errors", "dsn", "options"}}
 
 MIGRATIONS = {name for name in LAYERS["schema"] if name.startswith("migrations.versions.")}
 

@@ -57,7 +57,7 @@ POOLS = ("prefork", "solo", "threads", "gevent", "eventlet")
     default=None,
     help="Rounds of each measure. By default 5, or 3 if quick, and fewer on a machine that is too slow.",
 )
-@click.option("--quick", is_flag=True, help="Fewer and shorter rounds: two to three minutes.")
+@click.option("--quick", is_flag=True, help="Fewer and shorter rounds, in 90 seconds.")
 @click.option(
     "--only", type=click.Choice(("speed", "behaviour")), default=None, help="One part of it. By default both."
 )

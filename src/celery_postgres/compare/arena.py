@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+import weakref
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,8 @@ _TAIL_LINES = 12
 class Arena:
     """Use as a context manager: entering reaches the servers and makes the place, leaving removes all of it.
 
-    Leaving never raises: `remains` tells what could not be removed. Not for several threads.
+    Leaving never raises: `remains` tells what could not be removed. Not for several threads at a time; one
+    that is not the first has to `enter_thread` and to `leave_thread`.
     """
 
     def __init__(self, candidate: Candidate, request: Request) -> None:
@@ -51,6 +53,8 @@ class Arena:
         self.request = request
         self.name = candidate.name
         self.folder = Path(tempfile.mkdtemp(prefix="celery-postgres-compare-"))
+        # Also of one that is never entered, because something else went wrong before.
+        self._remove_folder = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.address = Address(
             candidate.settings(), self.folder / "notes", self.folder / "journal", request.application
         )
@@ -66,7 +70,7 @@ class Arena:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            stack.callback(self._remove_folder)
             stack.enter_context(own_variables_aside())
             for place in self.candidate.places:
                 stack.callback(place.close)
@@ -75,7 +79,7 @@ class Arena:
             for place in self.candidate.places:
                 stack.callback(self._clean, place)
                 place.prepare()
-            self.place.reply_queues.add(self.client.thread_oid)
+            self.enter_thread()
             stack.callback(self._close_client)
             stack.callback(self.end_workers)
             self._left = stack.pop_all()
@@ -83,6 +87,17 @@ class Arena:
 
     def __exit__(self, *_: object) -> None:
         self._left.close()
+
+    def enter_thread(self) -> None:
+        """Before this thread sends anything: Celery has a queue of answers for each."""
+        self.place.reply_queues.add(self.client.thread_oid)
+
+    def leave_thread(self) -> None:
+        """Close what Celery has opened for this thread."""
+        try:
+            self._close_backend()
+        except Exception as error:  # noqa: BLE001 - the server may be gone; what is left has to be cleaned
+            self.remains.append(f"{self.name}: a connection was not closed in order ({worded(error)})")
 
     @property
     def contender(self) -> Contender:
@@ -271,8 +286,8 @@ class Arena:
     # -- the end ----------------------------------------------------------------------------------------
 
     def _close_client(self) -> None:
+        self.leave_thread()
         try:
-            self._close_backend()
             self.client.close()
             pools.reset()
         except Exception as error:  # noqa: BLE001 - the broker may be gone; what is left has to be cleaned

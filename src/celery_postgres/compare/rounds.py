@@ -32,7 +32,7 @@ def rounds(comparison: Comparison, request: Request, sheet: Sheet, at: Callable[
     agenda = Agenda(at)
     speed = _Speed(comparison, request, sheet, agenda, budget)
     if request.only != "speed":
-        agenda.expect(observations.items(comparison))
+        agenda.expect(observations.items(comparison, request))
     if request.only != "behaviour":
         agenda.expect(speed.items())
     if request.only != "speed":

@@ -25,3 +25,5 @@ class Trial(Generic[Outcome]):
     seconds: float
     """How long it takes for one contender, roughly."""
     observe: Callable[[Arena, Request], Outcome]
+    alone: bool = False
+    """Whether it disturbs others, who may be on the same server."""

@@ -59,6 +59,9 @@ _TRACED = """traced AS (
 ), """
 _IF_TRACED = " AND EXISTS (SELECT FROM traced)"
 
+#: How the transaction of a publish commits. Evaluated with the statement, read at its commit.
+COMMITS = "set_config('synchronous_commit', $14::text, true)"
+
 _TARGET = (
     "q.id, q.broadcast_from IS NOT NULL AS broadcast, q.max_priority, q.message_ttl_ms, q.name, "
     "coalesce(q.max_length, q.max_length_bytes) IS NOT NULL AS limited"
@@ -89,7 +92,7 @@ def _to_queue(
         f"SELECT {_TARGET} FROM {{s}}.queue q WHERE q.name = $3::text AND $2::text = ''{condition})"
         + stored
         + f"""
-SELECT id, broadcast, limited, set_config('synchronous_commit', $14::text, true), name,
+SELECT id, broadcast, limited, {COMMITS}, name,
        {is_held} FROM target""",
     )
 
@@ -114,7 +117,7 @@ def _to_exchange(
         + stored
         + f"""
 SELECT NULL::bigint AS id, NULL::boolean, NULL::boolean,
-       (SELECT name FROM exchange) || set_config('synchronous_commit', $14::text, true), NULL, NULL::boolean
+       (SELECT name FROM exchange) || {COMMITS}, NULL, NULL::boolean
 UNION ALL
 SELECT id, broadcast, limited, NULL, name, {is_held} FROM target""",
     )

@@ -40,6 +40,8 @@ class Place(ABC):
     kind: ClassVar[Kind]
     title: ClassVar[str]
     """The name for people."""
+    enlists: ClassVar[str] = "by itself"
+    """How a publish takes part in the application's transaction, where it does."""
     schemes: ClassVar[tuple[str, ...]]
     """Of broker URLs; one that ends with + is a beginning."""
     result_schemes: ClassVar[tuple[str, ...]] = ()
@@ -111,7 +113,10 @@ class Place(ABC):
         return None
 
     def transaction(self) -> AbstractContextManager[object] | None:
-        """A transaction of an application on the same database, rolled back at its end. None without SQL."""
+        """A transaction of an application on the same database, rolled back at its end. None without SQL.
+
+        What is published within takes part in it, if there is a way.
+        """
         return None
 
     def process_id(self) -> int | None:

@@ -12,6 +12,7 @@ from psycopg import sql
 from celery_postgres import dsn
 from celery_postgres.compare import processes
 from celery_postgres.compare.failure import Failure, worded
+from celery_postgres.enlistment import enlist
 from celery_postgres.errors import Error
 from celery_postgres.verify import catalog
 from celery_postgres.verify.ground import Ground
@@ -32,6 +33,7 @@ class PostgresqlPlace(Place):
 
     kind: ClassVar = "postgresql"
     title: ClassVar[str] = "PostgreSQL"
+    enlists = "within enlist()"
     schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres", "postgresql+")
     result_schemes: ClassVar[tuple[str, ...]] = schemes
 
@@ -120,8 +122,12 @@ class PostgresqlPlace(Place):
 
     @contextmanager
     def transaction(self) -> Iterator[object]:
-        with self._connected() as connection, connection.transaction(force_rollback=True):
-            yield connection.execute("SELECT pg_current_xact_id()")
+        with (
+            self._connected() as connection,
+            connection.transaction(force_rollback=True),
+            enlist(connection),
+        ):
+            yield None
 
     def process_id(self) -> int | None:
         with self._connected() as connection:

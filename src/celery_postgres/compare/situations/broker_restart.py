@@ -114,4 +114,5 @@ RESTART = Trial(
     "ends behind it. Tasks are acknowledged late.",
     15.0,
     _observe,
+    alone=True,
 )
