@@ -79,7 +79,12 @@ class EventLoop:
             if not session.away:
                 self._descriptor = session.fileno()
                 self._hub.add_reader(self._descriptor, self._on_readable)
-        self.advance()
+        if session.over is None:
+            self.advance()
+        else:
+            # The next tick raises it. A loop that is ending runs what was asked for soon once more, and would
+            # log what that raises.
+            self._soon(_turn_at_once)
 
     def _unplug(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -125,6 +130,8 @@ class EventLoop:
     def _on_tick(self) -> None:
         self._tick_asked = False
         self._watchdog.turned()
+        if self._intake.session.over is not None:
+            self._intake.pump()
         if not self._intake.session.busy:
             self._send()
 
@@ -162,3 +169,7 @@ class EventLoop:
         self._intake.turn()
         if self._intake.session.unsent and self._descriptor is not None:
             self._hub.add_writer(self._descriptor, self._on_writable)
+
+
+def _turn_at_once() -> None:
+    """For a loop that would sleep."""

@@ -63,6 +63,10 @@ GATHER_DELAY = 0.005
 
 FLUSHES_AT_MOST = 3
 
+#: An answer that took longer, in seconds, may have lain in a link that was cut. The server gave the session
+#: up meanwhile (keepalives take 11 s), and what was claimed has been given to others.
+STALE_AFTER = 10.0
+
 #: How long a consumer that leaves waits for a database that is away, in seconds.
 PATIENCE_AT_THE_END = 3.0
 
@@ -308,12 +312,17 @@ class Intake:
                 self._claims.add_to(turn)
                 self._reader.add_to(turn, self._arrive)
             if turn.calls:
-                self.session.send(turn.calls, lambda batch: self._answered(turn, batch))
+                sent_at = time.monotonic()
+                self.session.send(turn.calls, lambda batch: self._answered(turn, sent_at, batch))
         except BaseException:
             turn.undo()
             raise
 
-    def _answered(self, turn: Turn, batch: Batch) -> None:
+    def _answered(self, turn: Turn, sent_at: float, batch: Batch) -> None:
+        age = time.monotonic() - sent_at
+        if batch.error is None and age > STALE_AFTER:
+            # As if it had been lost: over the next session both sides find out what is whose.
+            batch.error = DatabaseUnavailable(f"an answer came after {age:.0f} s, and may be out of date")
         error = batch.error
         if error is None:
             self._patience.reset()

@@ -77,6 +77,7 @@ FIGURES = [
     ("design.md", "takes that for granted for 10 ms", commands.QUIET, 0.01),
     ("design.md", "full three times in a row", subscription.BUSY_AFTER, 3),
     ("design.md", "waits up to 5 ms longer", intake.GATHER_DELAY, 0.005),
+    ("design.md", "comes after more than 10 s", intake.STALE_AFTER, 10.0),
     ("design.md", "it looks four times a second", sweeper._LOOK, 0.25),
     ("design.md", "look about four times a second", maintenance._LOOKS_PER_S, 4.0),
     ("design.md", "at least every 8 s each", maintenance._LOOK_AT_LEAST, 8.0),

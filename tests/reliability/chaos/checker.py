@@ -24,9 +24,9 @@ SETTLED_WITHIN_S = 1.5
 
 STATES = ("ready", "unacked", "delayed")
 
-#: What Celery itself writes with a traceback: when a process of its pool was killed, and when a task could
-#: not publish its retry, which ends the task.
-OF_CELERY = ("WorkerLostError", "reject requeue=False: ")
+#: What Celery itself writes with a traceback: when a process of its pool was killed; when a task could not
+#: publish its retry, which ends the task; and of any broker's connection that is gone.
+OF_CELERY = ("WorkerLostError", "reject requeue=False: ", "Couldn't ack")
 
 
 @dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kombu import Connection
 
 import celery_postgres  # noqa: F401  registers the schemes
+from celery_postgres import intake
 from celery_postgres.errors import DatabaseUnavailable
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.waiting import eventually
@@ -16,7 +18,7 @@ from tests.fixtures.waiting import eventually
 from .conftest import database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import psycopg
 
@@ -116,6 +118,55 @@ def test_held_message_stays_held(consumer: Consumer, tables: psycopg.Connection[
     assert count(tables, "message") == 0
     assert consumer.intake.incarnation.id == identity
     assert len(consumer.got) == 1
+
+
+def test_claim_whose_answer_came_late(
+    consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken for lost: both sides agree first, and the message is delivered once."""
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.3)
+    consumer.consume()
+    hold_back_the_answer_to_a_claim(consumer, tables)
+    consumer.drain_until(lambda: consumer.got)
+    assert [message.body for message in consumer.got] == [b"late"]
+    assert not consumer.got[0].delivery_info["redelivered"]
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0)
+    assert len(consumer.got) == 1
+
+
+def test_late_answer_to_one_who_is_dead(
+    consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link was cut for so long that others were given what was claimed: nothing of it is run here."""
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.3)
+    consumer.consume()
+
+    def declare_dead() -> None:
+        tables.execute(BACK_TO_READY)
+        tables.execute("DELETE FROM celery.consumer")
+
+    hold_back_the_answer_to_a_claim(consumer, tables, declare_dead)
+    with pytest.raises(DatabaseUnavailable, match="declared dead"):
+        consumer.drain_until(lambda: consumer.got)
+    assert consumer.got == []
+    assert count(tables, "ready") == 1
+
+
+def hold_back_the_answer_to_a_claim(
+    consumer: Consumer, tables: psycopg.Connection[Any], meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """It is on its way for longer than is believed."""
+    with Connection(consumer.url) as publisher:
+        message = publisher.default_channel.prepare_message(b"late", content_type="text/plain")
+        publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
+    consumer.proxy.backward.clear()
+    begin = time.monotonic()
+    consumer.drain_until(lambda: count(tables, "unacked") == 1)
+    meanwhile()
+    time.sleep(max(0.0, begin + 2 * intake.STALE_AFTER - time.monotonic()))
+    assert consumer.got == []
+    consumer.proxy.backward.set()
 
 
 def test_claim_whose_answer_was_lost(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
