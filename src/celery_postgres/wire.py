@@ -263,7 +263,8 @@ class Session:
                 head.done = True
                 finished.append(head)
                 continue
-            prepared = head.plan.popleft()
+            # Behind the last answer comes what is wrong with the commit, or a farewell of the server.
+            prepared = head.plan.popleft() if head.plan else None
             if status in (_ROWS, _DONE):
                 if prepared is None:
                     head.results.append(Rows(result))
