@@ -200,11 +200,13 @@ class TestSessionMode:
         """It is woken, and when it is killed its messages return after the grace, without poll or beat."""
         site = Site(Broker(url), Record(tmp_path / "record"), {"task_acks_late": True})
         try:
-            victim, _ = site.worker(), site.worker()
+            victim = site.worker()
             begin = time.monotonic()
-            ids = [site.send("sleep_on", victim.nodename, 120) for _ in range(4)]
-            eventually(lambda: victim.nodename in {entry.hostname for entry in site.record.entries()})
+            running = site.send("sleep_on", victim.nodename, 120)
+            site.record.wait_for_one(running)
             assert time.monotonic() - begin < 5
+            ids = [running] + [site.send("sleep_on", victim.nodename, 120) for _ in range(3)]
+            site.worker()
             victim.send_signal_to_all(signal.SIGKILL)
             site.record.wait_for(ids, "end", timeout_s=15)
             assert not any(SAID in line for line in victim.lines)

@@ -12,8 +12,6 @@ import pytest
 from celery import chord
 from celery.result import AsyncResult
 
-from tests.fixtures.waiting import eventually
-
 from .conftest import WAYS
 
 if TYPE_CHECKING:
@@ -61,9 +59,10 @@ def test_killed_worker_is_noticed_by_its_session(new_site: Callable[..., Site]) 
     """With `session_dsn` what it held returns after the grace, long before a beat is missed."""
     late = {"task_acks_late": True, "broker_transport_options": {"grace": 1}}
     site = new_site("session_dsn", **late)
-    victim, _ = site.worker(), site.worker()
+    victim = site.worker()
     ids = [site.send("sleep_on", victim.nodename, 120) for _ in range(4)]
-    eventually(lambda: victim.nodename in {entry.hostname for entry in site.record.entries()})
+    site.record.wait_for_one(ids[0])
+    site.worker()
     victim.send_signal_to_all(signal.SIGKILL)
     site.record.wait_for(ids, "end", timeout_s=20)
 
@@ -72,9 +71,10 @@ def test_killed_worker_is_noticed_by_its_session(new_site: Callable[..., Site]) 
 def test_killed_worker_is_noticed_by_its_beat(new_site: Callable[..., Site]) -> None:
     """Without, after 30 s, and back within 36."""
     site = new_site("the beat alone", task_acks_late=True)
-    victim, _ = site.worker(), site.worker()
+    victim = site.worker()
     ids = [site.send("sleep_on", victim.nodename, 120) for _ in range(4)]
-    eventually(lambda: victim.nodename in {entry.hostname for entry in site.record.entries()})
+    site.record.wait_for_one(ids[0])
+    site.worker()
     victim.send_signal_to_all(signal.SIGKILL)
     killed = time.monotonic()
     site.record.wait_for(ids, "end", timeout_s=60)
