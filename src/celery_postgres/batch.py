@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .channel import Channel
     from .messages import Outgoing
+    from .outbox import Taker
 
 
 class PublishBatch:
@@ -48,12 +49,11 @@ class PublishBatch:
             return
         connection = self.channel.connection
         box = outbox()
-        if box is not None and box.takes(connection.place):
-            for out, token in gathered:
-                box.put(out, token, connection.commands)
-            return
         try:
-            connection.commands.publish_all([out for out, _ in gathered])
+            if box is not None and box.takes(connection.place):
+                self._hand_to(box, gathered)
+            else:
+                connection.commands.publish_all([out for out, _ in gathered])
         except ChannelError:
             self._failed = True
             raise
@@ -62,6 +62,13 @@ class PublishBatch:
             raise BatchPublishError(f"a batch of {len(gathered)} messages was not confirmed: {exc}") from exc
         for _, token in gathered:
             token.settled = True
+
+    def _hand_to(self, box: Taker, gathered: list[tuple[Outgoing, PublishToken]]) -> None:
+        commands = self.channel.connection.commands
+        for exchange in {out.exchange for out, _ in gathered} - {""}:
+            commands.topology.require_exchange(exchange)
+        for out, token in gathered:
+            box.put(out, token, commands)
 
     def discard(self) -> None:
         """Drop what was gathered and not stored."""

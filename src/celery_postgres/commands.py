@@ -180,13 +180,15 @@ class Commands:
         """The setting of `synchronous_commit` that a durable message needs here."""
         return self._server.durable
 
-    def bells(self, outgoing: Outgoing, routed: Routed) -> list[Call]:
-        """What rings for a message that another's transaction stores: inside of it, so when it commits.
+    def follow(self, outgoing: Outgoing, routed: Routed) -> list[Call]:
+        """What belongs behind a message in another's transaction: bells, which ring when that commits.
 
         Raises NotFound (404) for an exchange that does not exist.
         """
         if not routed.queues:
             self._count_unroutable(outgoing, routed)
+        for name in sorted(routed.limited):  # of what is committed by now
+            self._trim(name)
         if routed.held or not self._options.notify:
             return []
         ids = self._remember(outgoing, routed)

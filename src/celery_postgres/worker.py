@@ -97,7 +97,7 @@ def _reset_unless_ours(original: Callable[[Any], None]) -> Callable[[Any], None]
 
 
 def _keep_handed_over() -> None:
-    """Celery's prefork pool, when it ends, forgets the tasks of which no child has said yet that it began.
+    """When a worker ends, Celery's prefork pool forgets the tasks of which no child has said that it began.
 
     A child that was handed one runs it all the same. Nobody reads then that it is done: the child waits for
     that for half a minute, the worker for the child, and a late acknowledgement never comes.
@@ -117,16 +117,28 @@ def _keep_handed_over() -> None:
         finally:
             for job in kept:
                 del job.discard
+                _forget_unless_alive(job, self)
 
     flush.knows_handed_over = True  # type: ignore[attr-defined]
     pool.flush = flush
 
 
 def _is_handed_over(job: Any, pool: Any) -> bool:
-    """Whether all of a job is written to a child."""
+    """Whether a child that lives has all of it."""
     writer = getattr(job, "_writer", lambda: None)()  # a weak reference
-    begun = getattr(job, "_write_to", None) is not None and job not in pool.outbound_buffer
+    child = getattr(job, "_write_to", None)
+    begun = child is not None and child._is_alive() and job not in pool.outbound_buffer  # noqa: SLF001
     return begun and writer not in pool._active_writers  # noqa: SLF001
+
+
+def _forget_unless_alive(job: Any, pool: Any) -> None:
+    """A job whose child has died meanwhile is its broker's again; that of another one keeps it busy."""
+    if job._accepted:  # noqa: SLF001
+        return
+    if job._write_to._is_alive():  # noqa: SLF001
+        pool._busy_workers.add(job._write_to.inqW_fd)  # noqa: SLF001
+    else:
+        job.discard()
 
 
 def _stay() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
+import socket
 import threading
 import traceback
+from uuid import uuid4
 
 import psycopg
 import pytest
 from celery import group
-from kombu import Connection, Producer
+from celery.app.trace import build_tracer
+from kombu import Connection, Exchange, Producer, Queue
+from psycopg.rows import dict_row, namedtuple_row, scalar_row
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -160,6 +166,91 @@ def test_what_amqp_refuses(shop):
     assert shop.waiting() == []
 
 
+def test_retry_outlives_the_rollback_that_it_causes(shop):
+    """`self.retry()` publishes, and ends the task by an exception, which ends the transaction too."""
+
+    @shop.app.task(bind=True, name="shop.retry", max_retries=5)
+    def retry(self):
+        with psycopg.connect(shop.url) as connection, enlist(connection):
+            shop.send("rolled back")
+            raise self.retry(countdown=0)
+
+    shop.send("declares the queue")
+    task_id = uuid4().hex
+    outcome = build_tracer(retry.name, retry, app=shop.app)(task_id, (), {}, {"id": task_id, "retries": 0})
+    assert outcome.info.state == "RETRY"
+    assert shop.waiting()[1:] == [task_id]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_queue_that_the_transaction_is_too_old_to_see(shop, level):
+    """The task would be routed nowhere, and nobody would hear of it."""
+    with psycopg.connect(shop.url) as connection:
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        connection.execute("SELECT count(*) FROM pg_class")
+        with enlist(connection), pytest.raises(ConfigurationError, match="does not see the queue"):
+            shop.send(1)
+    with psycopg.connect(shop.url) as connection, enlist(connection):
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        sent = shop.send(1)
+    assert shop.waiting() == [sent]
+
+
+@pytest.mark.parametrize("row_factory", [dict_row, namedtuple_row, scalar_row], ids=lambda one: one.__name__)
+def test_rows_of_the_application_may_be_anything(shop, row_factory):
+    """Also where the exchange has a name."""
+    shop.send("declares the queue")
+    with Connection(shop.url) as connection:
+        Queue("mail", Exchange("post", "topic"), "to.#")(connection.default_channel).declare()
+    with psycopg.connect(shop.url, row_factory=row_factory) as database, enlist(database):
+        sent = shop.send(1, exchange="post", routing_key="to.ada")
+    assert shop.waiting()[1:] == [sent]
+
+
+def test_message_lives_from_its_publish(shop):
+    """And waits from then on, however long the transaction has been open."""
+    with Connection(shop.url) as connection:
+        Queue("brief", message_ttl=0.5)(connection.default_channel).declare()
+    with psycopg.connect(shop.url) as database:
+        database.execute("SELECT pg_sleep(0.6)")
+        with enlist(database):
+            shop.send(1, queue="brief")
+    left = "SELECT expires_at > enqueued_at, enqueued_at > now() - interval '0.5 s' FROM celery.message"
+    assert shop.observer.execute(left).fetchall() == [(True, True)]
+
+
+def test_maximal_length_holds(shop):
+    """As far as it is committed: what is sent next sees to it."""
+    with Connection(shop.url) as connection:
+        Queue("short", max_length=2)(connection.default_channel).declare()
+    for number in range(6):
+        with psycopg.connect(shop.url) as database, enlist(database):
+            shop.send(number, queue="short")
+    assert len(shop.waiting()) <= 3
+
+
+def test_batch_fails_as_a_whole(shop):
+    """And cannot be used any more."""
+    shop.send("declares the queue")
+    with psycopg.connect(shop.url) as database, enlist(database), Connection(shop.url) as connection:
+        producer = Producer(connection.channel(), auto_declare=False)
+        with pytest.raises(NotFound), producer.batch() as batch:  # noqa: PT012
+            producer.publish(1, routing_key="celery")
+            producer.publish(2, exchange="nowhere", routing_key="any")
+            batch.flush()
+    assert len(shop.waiting()) == 1
+
+
+def test_copied_context_in_another_thread(shop):
+    """`asyncio.to_thread` takes the context along: what is sent there is not the transaction's."""
+    shop.send("declares the queue")
+    with psycopg.connect(shop.url) as connection:
+        with enlist(connection):
+            asyncio.run(asyncio.to_thread(shop.send, 1))
+            assert len(shop.waiting()) == 2
+        connection.rollback()
+
+
 # -- what is no transaction on the broker's database -------------------------------------------------------
 
 
@@ -188,6 +279,17 @@ def test_connection_outside_of_a_transaction(shop):
     ):
         shop.send(1)
     assert shop.waiting() == []
+
+
+def test_transaction_that_ended_within_the_block(shop):
+    """Each message is asked for anew."""
+    shop.send("declares the queue")
+    with psycopg.connect(shop.url, autocommit=True) as connection, enlist(connection):
+        with connection.transaction():
+            first = shop.send(1)
+        with pytest.raises(ConfigurationError, match="in no transaction"):
+            shop.send(2)
+    assert shop.waiting()[1:] == [first]
 
 
 def test_connection_on_another_database(shop, server):
@@ -261,6 +363,24 @@ def test_driver_without_our_parameters(shop):
     ):
         shop.send(1)
     engine.dispose()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_link_that_breaks_tells_nothing_of_the_message(shop, driver):
+    """The server says nothing then, and SQLAlchemy quotes the parameters."""
+    shop.send("declares the queue")
+    secret = secrets.token_hex()
+    engine = create_engine(shop.url.replace("postgresql://", f"postgresql+{driver}://", 1))
+    with Session(engine) as session, enlist(session):
+        shop.send(1)
+        raw = session.connection().connection.driver_connection
+        with socket.socket(fileno=os.dup(raw.fileno())) as link:
+            link.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(DatabaseRejected, match="the application's connection failed") as caught:
+            shop.send(secret)
+    engine.dispose()
+    assert secret not in "".join(traceback.format_exception(caught.value))
+    assert len(shop.waiting()) == 1
 
 
 def test_lost_connection_is_the_applications(shop):

@@ -284,6 +284,7 @@ KNOWS = {
     "alembic": {"schema", "migrations.env", *MIGRATIONS},
     "psycopg": {
         "encoding",
+        "enlistment",
         "wire",
         "connection",
         "dsn",

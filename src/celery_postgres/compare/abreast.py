@@ -56,16 +56,19 @@ class Abreast(InTurn):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.run(self._arenas, lambda arena: arena.leave_thread())
-        for thread in self._threads.values():
-            thread.shutdown()
+        with undisturbed():
+            try:
+                self.run(self._arenas, lambda arena: arena.leave_thread())
+            finally:
+                for thread in self._threads.values():
+                    thread.shutdown()
 
     def run(self, arenas: Sequence[Arena], act: Callable[[Arena], Outcome]) -> dict[str, Outcome | Exception]:
-        """As above. KeyboardInterrupt comes when all have ended, which is soon, as their workers are gone."""
-        futures: dict[str, Future[Outcome]] = {
-            arena.name: self._threads[arena.name].submit(act, arena) for arena in arenas
-        }
+        """As above. KeyboardInterrupt comes when all have ended, for which their workers are ended."""
+        futures: dict[str, Future[Outcome]] = {}
         try:
+            for arena in arenas:
+                futures[arena.name] = self._threads[arena.name].submit(act, arena)
             wait_for_all(futures.values())
         except KeyboardInterrupt:
             with undisturbed():

@@ -174,7 +174,9 @@ class Arena:
                 "a worker did not get ready",
                 [worker],
             )
-            known = self._readiness(worker)[0].facts["tasks"]
+            facts = self._readiness(worker)[0].facts
+            self.place.reply_queues.add(facts["reply_queue"])
+            known = facts["tasks"]
             for call in () if "compare.noop" in known else self.request.calls:
                 if call.task not in known:
                     own = [name for name in known if not name.startswith("celery.")]

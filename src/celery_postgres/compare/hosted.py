@@ -42,7 +42,8 @@ def _tell(event: str, task_id: str | None, worker: Any, **facts: Any) -> None:
 
 @signals.worker_ready.connect(weak=False)
 def _ready(sender: Any, **_: Any) -> None:
-    _tell("ready", None, sender.hostname, tasks=sorted(app.tasks))
+    # Of an `rpc://` backend, which the worker opens to tell of a task that was revoked.
+    _tell("ready", None, sender.hostname, tasks=sorted(app.tasks), reply_queue=app.thread_oid)
 
 
 @signals.task_failure.connect(weak=False)
