@@ -17,7 +17,7 @@ from celery.app.trace import build_tracer
 from kombu import Connection, Exchange, Producer, Queue
 from psycopg.rows import dict_row, namedtuple_row, scalar_row
 from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from celery_postgres import ConfigurationError, enlist
@@ -117,6 +117,29 @@ def test_block_ends(shop):
         assert len(shop.waiting()) == 3
         connection.rollback()
     assert len(shop.waiting()) == 3
+
+
+def test_asynchronous_session_in_run_sync(shop):
+    """Where the Session that is given there waits for the driver."""
+    shop.send("declares the queue")
+
+    async def order(*, commits):
+        engine = create_async_engine(shop.url.replace("postgresql://", "postgresql+psycopg://", 1))
+        async with AsyncSession(engine) as session:
+
+            def send(within):
+                with enlist(within):
+                    return shop.send(1)
+
+            sent = await session.run_sync(send)
+            assert sent not in shop.waiting()
+            await (session.commit() if commits else session.rollback())
+        await engine.dispose()
+        return sent
+
+    kept = asyncio.run(order(commits=True))
+    asyncio.run(order(commits=False))
+    assert shop.waiting()[1:] == [kept]
 
 
 def test_committing_inside_the_block(shop):
