@@ -105,24 +105,47 @@ def _connect_at_home(dialect: Any, _: object, arguments: list[Any], keywords: di
     return connection
 
 
-def script(schema: str, role: str | None = None) -> str:
+def script(schema: str, role: str | None = None, *, present: str | None = None) -> str:
     """The same as SQL text for somebody who may create what the application's role may not.
 
-    With a role, its end grants what the application needs at run time, and nothing more.
+    `present` is the version that is there, None where nothing is. With a role, its end grants what the
+    application needs at run time, and nothing more.
+    Raises ConfigurationError for a version that no release had.
     """
     command = _alembic_commands()
     buffer = io.StringIO()
     config = _config(schema, None)
     config.output_buffer = buffer
-    command.upgrade(config, "head", sql=True)
+    if present is not None:
+        _check_known(config, present)
+    command.upgrade(config, "head" if present is None else f"{present}:head", sql=True)
     # As in `upgrade`: what the views call must not be found somewhere else, by the path of whoever executes.
-    begin = (
-        f'BEGIN;\n\nSET LOCAL search_path = pg_catalog, pg_temp;\n\nCREATE SCHEMA IF NOT EXISTS "{schema}";'
-    )
+    first = f'CREATE SCHEMA IF NOT EXISTS "{schema}";' if present is None else _demand(schema, present)
+    begin = f"BEGIN;\n\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n{first}"
     body = buffer.getvalue().replace("BEGIN;", begin, 1)
     if role is not None:
         body = body.replace("COMMIT;", "\n".join(grants(schema, role)) + "\n\nCOMMIT;")
     return body.strip() + "\n"
+
+
+def _demand(schema: str, version: str) -> str:
+    """A statement that ends the transaction where another version is there; the rest would spoil it."""
+    return f"""DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM {identifier(schema)}.schema_version WHERE version_num = '{version}') THEN
+        RAISE EXCEPTION 'schema {schema} does not have version {version}: see celery-postgres check';
+    END IF;
+END $$;"""
+
+
+def _check_known(config: Config, version: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = [revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()]
+    if version not in known:
+        raise ConfigurationError(
+            f"no release had version {version} of the schema, only {', '.join(reversed(known))}: name the "
+            "one that `celery-postgres check` tells"
+        )
 
 
 def _alembic_commands() -> ModuleType:

@@ -134,6 +134,33 @@ def test_script_by_hand_makes_the_same(url, name) -> None:
     assert by_hand == describe(url, name)
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.4", "1.5", schema.VERSION])
+def test_script_by_hand_upgrades(url, plain, version) -> None:
+    """`migrate --sql --from VERSION` brings a schema of an earlier release to where `migrate` brings it."""
+    whole = schema.script(plain)
+    step = f"-- Running upgrade {version} ->"
+    earlier = whole[: whole.index(step)] + "COMMIT;" if step in whole else whole
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(earlier.encode())
+        assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(version,)]
+        connection.execute(schema.script(plain, present=version).encode())
+    by_hand = describe(url, plain)
+    assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(schema.VERSION,)]
+    drop(url, plain)
+    upgrade(url, plain)
+    assert by_hand == describe(url, plain)
+
+
+def test_script_for_another_version_changes_nothing(url, plain) -> None:
+    """The SQL of an upgrade stops before it does anything where another version is there."""
+    upgrade(url, plain)
+    before = describe(url, plain)
+    with psycopg.connect(url, autocommit=True) as connection, pytest.raises(psycopg.Error) as refused:
+        connection.execute(schema.script(plain, present="1.4").encode())
+    assert f"schema {plain} does not have version 1.4" in str(refused.value)
+    assert describe(url, plain) == before
+
+
 def test_two_schemas_live_side_by_side(url, plain, name) -> None:
     """Two applications share a database, each with a schema of its own; neither refers to the other."""
     upgrade(url, plain)
@@ -202,6 +229,20 @@ def test_sql_needs_no_database(name: str) -> None:
     """`migrate --sql` prints what it would do, wherever the database is."""
     done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["--schema", name, "migrate", "--sql"])
     assert (done.exit_code, done.stdout) == (0, schema.script(name))
+    done = CliRunner(env={"DATABASE_URL": None}).invoke(
+        main, ["--schema", name, "migrate", "--sql", "--from", "1.5"]
+    )
+    assert (done.exit_code, done.stdout) == (0, schema.script(name, present="1.5"))
     done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["--schema", "Shop", "migrate", "--sql"])
     assert done.exit_code == 1
     assert "option 'schema' is 'Shop'" in done.stderr
+
+
+def test_sql_of_an_unknown_version_is_refused() -> None:
+    """`--from` takes what a release had, and belongs to `--sql`."""
+    done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["migrate", "--sql", "--from", "1.6"])
+    assert done.exit_code == 1
+    assert "no release had version 1.6 of the schema, only 1.1, " in done.stderr
+    done = CliRunner(env={"DATABASE_URL": None}).invoke(main, ["migrate", "--from", "1.5"])
+    assert done.exit_code == 2
+    assert "belong to --sql" in done.stderr

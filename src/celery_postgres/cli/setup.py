@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--sql", is_flag=True, help="Print the SQL instead, for somebody who may execute it.")
 @click.option("--role", default=None, help="With --sql: also the rights that this role needs at run time.")
+@click.option(
+    "--from",
+    "present",
+    metavar="VERSION",
+    default=None,
+    help="With --sql: only what a schema of this version lacks; `check` tells which it has.",
+)
 @click.pass_context
 @reporting
-def migrate(context: click.Context, sql: bool, role: str | None) -> None:
+def migrate(context: click.Context, sql: bool, role: str | None, present: str | None) -> None:
     """Create or upgrade the schema; harmless when it is up to date."""
     if sql:
-        click.echo(schema.script(schema_name(context), role), nl=False)
+        click.echo(schema.script(schema_name(context), role, present=present), nl=False)
         return
+    if role is not None or present is not None:
+        raise click.UsageError("--role and --from belong to --sql: add it, or leave them out")
     aim = target(context)
     schema.upgrade(aim.dsn, aim.options.schema)
     click.echo(f"schema {aim.options.schema} has version {schema.VERSION}")

@@ -158,10 +158,8 @@ class Arena:
             *chosen,
             *arguments,
             hosted=HOSTED,
-            # An application is found where the user stands; the probe needs nothing from there, and a file
-            # `celery.py` would be taken for Celery. What a killed worker leaves in TMPDIR goes with ours.
-            variables={**address.environment(), "TMPDIR": str(self.folder)},
-            folder=None if own else self.folder,
+            variables=address.environment(),
+            own=own,
         )
         self.workers.append(worker)
         return worker

@@ -27,17 +27,22 @@ class Worker:
         *arguments: str,
         hosted: str,
         variables: Mapping[str, str],
-        folder: Path | None = None,
+        own: bool,
     ) -> None:
-        """`variables` are its environment beside ours. It starts in the folder, by default where we are."""
+        """`variables` are its environment beside ours, `own` tells the user's application from the probe.
+
+        The log's folder is removed in the end, and with it what a killed worker leaves in TMPDIR.
+        """
         self.name = name
         self.log = log
         self.arguments = ("worker", "-n", name, "-l", "INFO", *arguments)
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", hosted, *self.arguments],
-                cwd=folder,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
+                # An application is found where the user stands; the probe needs nothing from there, and a
+                # file `celery.py` would be taken for Celery.
+                cwd=None if own else log.parent,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **variables, "TMPDIR": str(log.parent)},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
