@@ -292,8 +292,8 @@ class Options:
         None,
         _Number(0.1, _SECONDS_MAX, off=True, auto=True),
         "How long a consumer waits for a database that is away before it raises, so that Celery connects "
-        "anew; 0 means for ever, and so does None (`auto` in a URL), but 15 s where broker_url names "
-        "alternatives (`a;b`).",
+        "anew: 0 for ever, None (`auto` in a URL) for ever too, or 15 s where broker_url names alternatives "
+        "(`a;b`).",
         "s",
     )
     connect_timeout: float = _option(

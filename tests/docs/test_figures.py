@@ -69,7 +69,7 @@ FIGURES = [
     ("operations.md", "a poll every 5 s", Options().max_poll_interval, 5.0),
     ("operations.md", "`beat_at` is written every 15 s", maintenance._BEAT, 15.0),
     ("operations.md", "every 10 s behind a transaction pooler", maintenance._BEAT_POOLED, 10.0),
-    ("operations.md", "a beat every 15 s each", maintenance._BEAT, 15.0),
+    ("operations.md", "a sign of life every 15 s each", maintenance._BEAT, 15.0),
     ("operations.md", "opened after a second", maintenance._FIRST, 1.0),
     ("troubleshooting.md", "to 256 MiB", Options(max_message_bytes=256 << 20).max_message_bytes, 256 << 20),
     ("design.md", "at the latest after an hour", sweeper._LOG_KEPT, 3600.0),
