@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu.exceptions import BatchPublishError
 
@@ -11,11 +11,18 @@ from .errors import ChannelError, Error
 from .outbox import outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .channel import Channel
-    from .messages import Outgoing
+    from .messages import Outgoing, Routed
     from .outbox import Taker
+
+
+class _Gathered(NamedTuple):
+    outgoing: Outgoing
+    token: PublishToken
+    mandatory: Mapping[str, Any] | None
+    """The message itself, where it is to come back if it goes nowhere."""
 
 
 class PublishBatch:
@@ -24,17 +31,22 @@ class PublishBatch:
     def __init__(self, channel: Channel, max_size: int) -> None:
         self.channel = channel
         self._max_size = max_size
-        self._gathered: list[tuple[Outgoing, PublishToken]] = []
+        self._gathered: list[_Gathered] = []
         self._failed = False
         self._closed = False
 
     def publish(
-        self, message: Mapping[str, Any], exchange: str = "", routing_key: str = "", **_: Any
+        self,
+        message: Mapping[str, Any],
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        **_: Any,
     ) -> None:
         """Gather one message; at `max_size` what was gathered is stored."""
         self._check()
         out, token = outgoing(message, exchange or "", routing_key or "", self.channel.connection.options)
-        self._gathered.append((out, token))
+        self._gathered.append(_Gathered(out, token, message if mandatory else None))
         if len(self._gathered) >= self._max_size:
             self.flush()
 
@@ -42,6 +54,7 @@ class PublishBatch:
         """Store what was gathered, all or nothing; committed when this returns.
 
         Raises BatchPublishError, after which the batch cannot be used: the outcome may be unknown.
+        What is `mandatory` and went nowhere is returned then, or NoRoute is raised: the others are stored.
         """
         self._check()
         gathered, self._gathered = self._gathered, []
@@ -49,26 +62,29 @@ class PublishBatch:
             return
         connection = self.channel.connection
         box = outbox()
+        routed: Sequence[Routed | None]
         try:
             if box is not None and box.takes(connection.place):
-                self._hand_to(box, gathered)
+                routed = self._hand_to(box, gathered)
             else:
-                connection.commands.publish_all([out for out, _ in gathered])
+                routed, _ = connection.commands.publish_all([one.outgoing for one in gathered])
         except ChannelError:
             self._failed = True
             raise
         except Error as exc:
             self._failed = True
             raise BatchPublishError(f"a batch of {len(gathered)} messages was not confirmed: {exc}") from exc
-        for _, token in gathered:
-            token.settled = True
+        for one in gathered:
+            one.token.settled = True
+        for one, where in zip(gathered, routed, strict=True):
+            if one.mandatory is not None and where is not None and not where.queues:
+                self.channel.return_message(one.mandatory, one.outgoing.exchange, one.outgoing.routing_key)
 
-    def _hand_to(self, box: Taker, gathered: list[tuple[Outgoing, PublishToken]]) -> None:
+    def _hand_to(self, box: Taker, gathered: list[_Gathered]) -> list[Routed | None]:
         commands = self.channel.connection.commands
-        for exchange in {out.exchange for out, _ in gathered} - {""}:
+        for exchange in {one.outgoing.exchange for one in gathered} - {""}:
             commands.topology.require_exchange(exchange)
-        for out, token in gathered:
-            box.put(out, token, commands)
+        return [box.put(one.outgoing, one.token, commands) for one in gathered]
 
     def discard(self) -> None:
         """Drop what was gathered and not stored."""

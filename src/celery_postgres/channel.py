@@ -142,12 +142,11 @@ class Channel(StdChannel):
         self, queue: str, if_unused: bool = False, if_empty: bool = False, nowait: bool = False, **_: Any
     ) -> int:
         connection = self.connection
-        for subscription in [s for s in self._subscriptions.values() if s.queue.name == queue]:
-            if not if_unused:
-                self._forget(subscription)
         deleted, messages = connection.topology.delete_queue(
             queue, connection.holder, if_unused=bool(if_unused), if_empty=bool(if_empty)
         )
+        for subscription in [s for s in self._subscriptions.values() if s.queue.name == queue]:
+            self._forget(subscription)
         if deleted is not None and connection.usable:
             connection.intake.forget_queue(deleted.id)
         return messages
@@ -211,9 +210,9 @@ class Channel(StdChannel):
             routed = connection.commands.publish(out, timeout)
             token.settled = True
         if mandatory and routed is not None and not routed.queues:
-            self._return(message, out.exchange, out.routing_key)
+            self.return_message(message, out.exchange, out.routing_key)
 
-    def _return(self, message: Mapping[str, Any], exchange: str, routing_key: str) -> None:
+    def return_message(self, message: Mapping[str, Any], exchange: str, routing_key: str) -> None:
         """AMQP's basic.return: to whoever asked for it, else as an error."""
         error = NoRoute(f"no queue is bound for exchange {exchange!r} and routing key {routing_key!r}")
         if not self.events["basic_return"]:

@@ -120,7 +120,7 @@ class Commands:
         if outgoing.due_at is None and self._options.notify:
             expected = self._not_quiet(self._routes.get((outgoing.exchange, outgoing.routing_key), ()))
         hurried = bool(expected) and outgoing.durable and server.can_flush
-        batch = session.send([outgoing.call("off" if hurried else server.durable)])
+        batch = session.send([outgoing.call("off" if hurried else self.commit(outgoing))])
         # The bell leaves in the same flush, in a transaction of its own.
         rung = self._ring(expected)
         if (hurried or outgoing.repeated) and server.can_flush:
@@ -140,11 +140,19 @@ class Commands:
                     f"the message is stored, and nobody knows whether it is on disk: {exc}", exc.sqlstate
                 ) from exc
 
-    def publish_all(self, batch: Sequence[Outgoing], first: Sequence[Call] = ()) -> list[Rows]:
-        """The same for many, all or none of them, behind the calls `first`, whose answers are returned."""
+    def publish_all(
+        self, batch: Sequence[Outgoing], first: Sequence[Call] = ()
+    ) -> tuple[list[Routed], list[Rows]]:
+        """The same for many, all or none of them, behind the calls `first`.
+
+        Returns where each went, and the answers of `first`.
+        """
         for exchange in {outgoing.exchange for outgoing in batch} - {""}:
             self.topology.require_exchange(exchange)
-        calls = [*first, *(outgoing.call(self._server.durable) for outgoing in batch)]
+        # Together with what has to be on disk, a transient message is there as well.
+        durable = bool(first) or any(outgoing.durable for outgoing in batch)
+        commit = self._server.durable if durable else "off"
+        calls = [*first, *(outgoing.call(commit) for outgoing in batch)]
         if self._server.can_flush and any(outgoing.repeated for outgoing in batch):
             calls.append((FLUSH, (self._server.durable,)))  # what is found and not written is waited for, too
         try:
@@ -156,7 +164,7 @@ class Commands:
         answers, results = results[: len(first)], results[len(first) : len(first) + len(batch)]
         routed = [read_routed(outgoing, rows) for outgoing, rows in zip(batch, results, strict=True)]
         self._after(list(zip(batch, routed, strict=True)), set())
-        return answers
+        return routed, answers
 
     def _after(self, published: Iterable[tuple[Outgoing, Routed]], rung: set[int]) -> None:
         wake: set[int] = set()
@@ -172,13 +180,15 @@ class Commands:
                 self._trim(name)
             self._ring(wake - rung)
         except Error as exc:
-            # It is stored, and that is what its publisher asks. The poll finds it, the next one trims.
-            _log.warning("a message was stored, and what follows was left undone: %s", exc)
+            self._say_undone(exc)
 
-    @property
-    def durable(self) -> str:
-        """The setting of `synchronous_commit` that a durable message needs here."""
-        return self._server.durable
+    def _say_undone(self, exc: Error) -> None:
+        """It is stored, and that is what its publisher asks. The poll finds it, the next one trims."""
+        _log.warning("a message was stored, and what follows was left undone: %s", exc)
+
+    def commit(self, outgoing: Outgoing) -> str:
+        """The setting of `synchronous_commit` that a message needs here."""
+        return self._server.durable if outgoing.durable else "off"
 
     def follow(self, outgoing: Outgoing, routed: Routed) -> list[Call]:
         """What belongs behind a message in another's transaction: bells, which ring when that commits.
@@ -187,8 +197,11 @@ class Commands:
         """
         if not routed.queues:
             self._count_unroutable(outgoing, routed)
-        for name in sorted(routed.limited):  # of what is committed by now
-            self._trim(name)
+        try:
+            for name in sorted(routed.limited):  # of what is committed by now
+                self._trim(name)
+        except Error as exc:
+            self._say_undone(exc)
         if routed.held or not self._options.notify:
             return []
         ids = self._remember(outgoing, routed)

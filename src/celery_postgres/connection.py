@@ -48,7 +48,8 @@ _KEEPALIVE = {
 }
 
 # Our settings win over those of the role and of the database: a role's `statement_timeout = 50ms` must not
-# stop a claim, and a `search_path` must not lead to somebody else's operators.
+# stop a claim, a `search_path` must not lead to somebody else's operators, and what was stored must be on
+# disk unless the statement itself says that it need not.
 #
 # The plans: each statement finds few rows by an index, whatever the tables hold. A session plans it once, in
 # a worker often while the tables are empty; reading an empty table whole looks cheapest then, and would be
@@ -81,6 +82,8 @@ _GREET = Statement(
         ('transaction_timeout', '0', 170000, false),
         ('default_transaction_read_only', 'off', 0, false),
         ('default_transaction_isolation', 'read committed', 0, false),
+        ('synchronous_commit', CASE current_setting('synchronous_commit')
+            WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, 0, false),
         ('plan_cache_mode', 'force_generic_plan', 0, false),
         ('enable_seqscan', 'off', 0, false),
         ('enable_bitmapscan', 'off', 0, false),
@@ -95,7 +98,8 @@ _GREET = Statement(
 )
 
 # For each transaction through a transaction pooler: against a role's `statement_timeout = 50ms`, which would
-# stop a claim over and over. The timer is set anew for each statement, so what follows is under this one.
+# stop a claim over and over, and its `synchronous_commit = off`.
+# The timer is set anew for each statement, so what follows is under this one.
 # What makes a transaction read-only cannot be undone from inside it.
 #
 # 1 statement timeout ms, 2 lock timeout ms.
@@ -104,6 +108,8 @@ _SET_LOCAL = Statement(
     """SELECT count(set_config(name, value, true)) FROM (VALUES
         ('statement_timeout', $1::text),
         ('lock_timeout', $2::text),
+        ('synchronous_commit', CASE current_setting('synchronous_commit')
+            WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END),
         ('idle_in_transaction_session_timeout', '30000')) AS setting (name, value)""",
 )
 

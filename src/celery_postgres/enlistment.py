@@ -92,7 +92,7 @@ class Enlistment:
             self._ready[commands] = _prepared(self._carrier, commands)
         session = self._ready[commands]
         session.demand_transaction()
-        routed = read_routed(outgoing, session.run(*outgoing.call(commands.durable)))
+        routed = read_routed(outgoing, session.run(*outgoing.call(commands.commit(outgoing))))
         if not routed.queues:
             session.demand_sight(outgoing, routed, commands)
         for call in commands.follow(outgoing, routed):

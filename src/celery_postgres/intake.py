@@ -42,6 +42,7 @@ from .sql import consumers as consumer_sql
 from .sql import messages as sql
 from .sql import topology as topology_sql
 from .subscription import Roster, Source, Subscription
+from .topology import deletion
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -575,7 +576,4 @@ class Intake:
         """Exclusive queues go with their connection."""
         rows = self._run((topology_sql.FIND_OWN_QUEUES, (self.incarnation.id,)))[0]
         for row in range(rows.count):
-            queue_id = rows.integer(row, 0)
-            self._run(
-                (topology_sql.LOCK_QUEUE, (queue_id,)), (topology_sql.DELETE_QUEUE, (queue_id, False, False))
-            )
+            self._run(*deletion(rows.integer(row, 0)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .crowd import Crowd
 from .direct import for_sessions
+from .encoding import encode
 from .errors import DatabaseRejected, DatabaseUnavailable, Error
 from .results import Encoded, read_found
 from .sql import results as sql
@@ -74,7 +75,9 @@ class Listener:
     # -- what is awaited: never blocks, for a destructor may call it in the middle of anything --------
 
     def begin(self, task_id: str) -> None:
+        """Raises DatabaseRejected for an id that cannot be: asked for with others, it would spoil theirs."""
         self.check_process()
+        encode(task_id)
         self._awaited.add(task_id)
 
     def end(self, task_id: str) -> None:

@@ -19,11 +19,14 @@ from .process import Process, this_process
 from .sql import consumers as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .encoding import Rows
     from .topology import Run
     from .wire import Call
+
+#: How many sessions are remembered that the server may still believe in; its keepalives end older ones.
+BACKENDS = 10
 
 #: A process that runs tasks itself may hold on to the interpreter, and then its beat waits, too.
 OWN_TASKS_FACTOR = 5
@@ -76,17 +79,17 @@ class Incarnation:
             calls.append((sql.HOLD, (self.lock_key,)))
         return calls
 
-    def resume(self, key: int, lost: int | None, *, pooled: bool) -> list[Call]:
+    def resume(self, key: int, lost: Iterable[int], *, pooled: bool) -> list[Call]:
         """The calls with which a new session takes the place of a lost one, for one batch of its own.
 
-        `key` is that of the session: `lock_key` or `beat_key`; `lost` is the old one's `backend_pid`. What
-        the server still has of it is ended first, and has ended when the batch is done. Read the answer with
-        `resumed`.
+        `key` is that of the session: `lock_key` or `beat_key`; `lost` are the old ones' `backend_pid`, since
+        one of several attempts may have got the lock and been lost before it was told. What the server still
+        has of them is ended first, and has ended when the batch is done. Read the answer with `resumed`.
         """
         if pooled:
             return [(sql.BEAT, (self.id,))]
         return [
-            (sql.END_HOLDER, (key, lost)),
+            (sql.END_HOLDER, (key, list(lost))),
             (sql.HOLD, (key,)),
             (sql.BEGIN_EPOCH, ()),
             (sql.RESUME, (self.id,)),

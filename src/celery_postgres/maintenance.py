@@ -11,12 +11,13 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .backoff import Backoff
 from .errors import DatabaseUnavailable, Error
-from .liveness import read_process
+from .liveness import BACKENDS, read_process
 from .reaper import end_sessions
 from .sql import consumers as sql
 from .sweeper import Sweeper
@@ -87,7 +88,9 @@ class Maintenance:
         self._thread = threading.Thread(target=self._work, name="celery-postgres-maintenance", daemon=True)
         self._session: Session | None = None
         self._server: Server | None = None
-        self._backend_pid: int | None = None
+        self._timeout = self._options.statement_timeout or None
+        self._backends: deque[int] = deque(maxlen=BACKENDS)
+        """Process ids of those of our sessions that the server may still believe in."""
         self._sweeping = False
         self._failures = _Failures()
         self._next_beat = 0.0
@@ -140,16 +143,21 @@ class Maintenance:
             return
         self._sweeping = False
         self._next_look = 0.0
-        lost = self._backend_pid
-        self._session, self._server = self._database.open()
-        self._backend_pid = self._session.backend_pid
-        calls = self._incarnation.resume(self._incarnation.beat_key, lost, pooled=self._server.pooled)
-        if not self._incarnation.resumed(self._run(*calls)):
+        session, server = self._database.open()
+        try:
+            calls = self._incarnation.resume(self._incarnation.beat_key, self._backends, pooled=server.pooled)
+            self._backends.append(session.backend_pid)
+            resumed = self._incarnation.resumed(session.run(*calls, timeout=self._timeout))
+        except BaseException:
+            session.close()  # without its lock it would be no sign of life
+            raise
+        self._session, self._server = session, server
+        if not resumed:
             self._declared_dead()
 
     def _run(self, *calls: Call) -> list[Rows]:
         assert self._session is not None
-        return self._session.run(*calls, timeout=self._options.statement_timeout or None)
+        return self._session.run(*calls, timeout=self._timeout)
 
     def _beat(self) -> None:
         if not self._beat_is_due():

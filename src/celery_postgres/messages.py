@@ -54,22 +54,26 @@ class Outgoing:
     traced: bool = False
     """Whether it leaves a trace, by which a retry knows it even after it was consumed."""
 
-    def call(self, durable_commit: str) -> Call:
-        """The statement that routes and stores it; `durable_commit` is the session's durable setting."""
+    def call(self, commit: str) -> Call:
+        """The statement that routes and stores it.
+
+        `commit` is the setting of `synchronous_commit` for its transaction, where the last message's counts.
+        """
         if self.traced:
             statement = sql.PUBLISH_ONCE if self.exchange else sql.PUBLISH_ONCE_TO_QUEUE
         elif self.due_at is not None:
             statement = sql.PUBLISH_LATER if self.exchange else sql.PUBLISH_LATER_TO_QUEUE
         else:
             statement = sql.PUBLISH if self.exchange else sql.PUBLISH_TO_QUEUE
-        return statement, self._values(durable_commit)
+        return statement, self._values(commit)
 
     def copy_call(self, consumer_id: UUID, original: Claimed) -> Call:
         """The same, if the consumer still holds the message of which this is a copy."""
         claim = (consumer_id, original.message_id, original.deliveries)
-        return sql.COPY if self.exchange else sql.COPY_TO_QUEUE, (*self._values("on"), *claim)
+        values = self._values("on" if self.durable else "off")
+        return sql.COPY if self.exchange else sql.COPY_TO_QUEUE, (*values, *claim)
 
-    def _values(self, durable_commit: str) -> tuple[object, ...]:
+    def _values(self, commit: str) -> tuple[object, ...]:
         return (
             self.uuid,
             self.exchange,
@@ -84,7 +88,7 @@ class Outgoing:
             self.properties,
             self.body,
             self.due_at,
-            durable_commit if self.durable else "off",
+            commit,
         )
 
 

@@ -69,7 +69,7 @@ class Outbox:
         Raises DatabaseUnavailable when the outcome is unknown, and whatever `first` is refused with.
         """
         assert self._commands is not None
-        answers = self._commands.publish_all([outgoing for outgoing, _ in self._gathered], first)
+        _, answers = self._commands.publish_all([outgoing for outgoing, _ in self._gathered], first)
         for _, token in self._gathered:
             token.settled = True
         return answers

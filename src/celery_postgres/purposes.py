@@ -74,7 +74,7 @@ PRODUCER = Purpose(
         "message": {
             "SELECT": _columns("id uuid queue_id priority expires_at"),
             "INSERT": _columns(
-                "uuid queue_id priority expires_at exchange routing_key task task_id content_type"
+                "uuid queue_id priority enqueued_at expires_at exchange routing_key task task_id content_type"
                 " content_encoding headers properties body"
             ),
         },

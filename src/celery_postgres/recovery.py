@@ -14,9 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .errors import DatabaseUnavailable
+from .liveness import BACKENDS
 from .reconcile import Findings, reconcile
 from .sql import reconcile as sql
-from .sql.consumers import END_HOLDER
 from .sql.flush import NEVER_WAIT
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from .wire import Call, Session
 
 _log = logging.getLogger(__name__)
-
-#: How many attempts are remembered; a session that was never told is ended by the server's keepalives.
-_BACKENDS = 10
 
 
 def own_settings(bell: Bell, *, pooled: bool, listening: bool) -> list[Call]:
@@ -66,7 +63,7 @@ class Recovery:
         self._settings = settings
         self._pooled = pooled
         self._timeout = timeout
-        self._backends: deque[int] = deque(maxlen=_BACKENDS)
+        self._backends: deque[int] = deque(maxlen=BACKENDS)
         """Process ids of those of our sessions that the server may still believe in."""
         self.on_agreed: Callable[[Findings], None] | None = None
         """Gets what was found, under the line's lock, when the line is home and nothing has been claimed."""
@@ -108,8 +105,10 @@ class Recovery:
         def run(*calls: Call) -> list[Rows]:
             return session.run(*calls, timeout=self._timeout)
 
+        key = self._incarnation.lock_key
+        calls = self._incarnation.resume(key, self._backends, pooled=self._pooled)
         self._backends.append(session.backend_pid)
-        if not self._incarnation.resumed(run(*self._resumption())):
+        if not self._incarnation.resumed(run(*calls)):
             return None
         with self._line.lock:
             known = self._held.all()
@@ -121,13 +120,6 @@ class Recovery:
             if self.on_agreed is not None:
                 self.on_agreed(findings)
         return findings
-
-    def _resumption(self) -> list[Call]:
-        """One of several attempts may have got the lock, and been lost before it was told."""
-        key = self._incarnation.lock_key
-        *lost, last = list(self._backends)[:-1]
-        ended: list[Call] = [] if self._pooled else [(END_HOLDER, (key, backend)) for backend in lost]
-        return [*ended, *self._incarnation.resume(key, last, pooled=self._pooled)]
 
     def _enrol(self) -> Call:
         subscriptions = self._roster.subscriptions

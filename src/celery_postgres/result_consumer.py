@@ -82,7 +82,7 @@ class ResultConsumer(BaseResultConsumer):
 
     def consume_from(self, task_id: str) -> None:
         """Costs nothing: who waits asks the database, not who might."""
-        self._check_process()
+        self.check_process()
         self._listener.begin(task_id)
         self._unasked.add(task_id)
         self._wanted.set()
@@ -97,7 +97,8 @@ class ResultConsumer(BaseResultConsumer):
     def stop(self) -> None:
         self._listener.close()
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """In a forked child, begin anew."""
         if self._pid != os.getpid():
             self._after_fork()
 
@@ -143,7 +144,11 @@ class ResultConsumer(BaseResultConsumer):
         **_: Any,
     ) -> Iterator[None]:
         deadline = None if timeout is None else time.monotonic() + timeout
+        self.check_process()
         task_ids = [leaf.id for leaf in _unready(result)]
+        for task_id in task_ids:
+            if _waiting_on(self._pending_results, task_id):  # in a forked child perhaps since before the fork
+                self._listener.begin(task_id)
         with self._listener.waiting(), self._waiting(_Wait(frozenset(task_ids), on_message)) as wait:
             self._unasked.difference_update(task_ids)
             answered = self._listener.ask(task_ids)
@@ -209,12 +214,22 @@ class ResultConsumer(BaseResultConsumer):
         for wait in waits:
             self._tell_of(meta, wait)
         if meta["status"] in states.READY_STATES:
-            self.on_state_change(meta, None)
+            self._hand_over(meta, waits)
         else:
             self._passing[task_id] = encoded
         for wait in waits:
             wait.tell()
         return True
+
+    def _hand_over(self, meta: Any, waits: list[_Wait]) -> None:
+        try:
+            self.on_state_change(meta, None)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as exc:  # noqa: BLE001  a callback's of the application
+            _log.exception("what was to be done with the result of task %s failed", meta["task_id"])
+            for wait in waits:
+                wait.tell(exc)
 
     def _tell_of(self, meta: Any, wait: _Wait) -> None:
         if wait.on_message is None:

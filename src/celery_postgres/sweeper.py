@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from .dead_letter import Burial
 from .errors import DatabaseRejected
@@ -40,6 +41,9 @@ _BATCH = 1000
 #: Seconds; a retry that comes later than this may double a message, see `publish_dedup`.
 _PUBLISHED_KEPT = 600.0
 _TRIMS_AT_MOST = 10
+#: They come with their bodies.
+_BURIED_AT_ONCE = 50
+_BURIALS_AT_MOST = 20
 #: Seconds; Celery's control and event queues say themselves how long, in `x-message-ttl`.
 _LOG_KEPT = 3600.0
 
@@ -164,13 +168,20 @@ class Sweeper:
 
     def _bury_expired(self) -> None:
         """What waits past its time: dropped, or dead-lettered."""
-        claimed = read_claimed(self._run((message_sql.CLAIM_EXPIRED, (self._consumer_id, _BATCH)))[0])
-        by_queue: dict[int, list[Claimed]] = {}
-        for message in claimed:
-            by_queue.setdefault(message.queue_id, []).append(message)
-        for queue_id, messages in by_queue.items():
-            queue, keep = self._queue(queue_id), self._options.keep_rejected
-            self._ring(Burial(self._consumer_id, messages, queue, "expired", keep=keep).run(self._run))
+        for _ in range(_BURIALS_AT_MOST):
+            # For a consumer that does not exist: if this process or its session ends in between, they return.
+            nobody = uuid4()
+            claimed = read_claimed(self._run((message_sql.CLAIM_EXPIRED, (nobody, _BURIED_AT_ONCE)))[0])
+            by_queue: dict[int, list[Claimed]] = {}
+            for message in claimed:
+                by_queue.setdefault(message.queue_id, []).append(message)
+            for queue_id, messages in by_queue.items():
+                queue, keep = self._queue(queue_id), self._options.keep_rejected
+                self._ring(Burial(nobody, messages, queue, "expired", keep=keep).run(self._run))
+            if len(claimed) < _BURIED_AT_ONCE:
+                return
+            self._beat()
+        self._next_promotion = time.monotonic()
 
     def _queue(self, queue_id: int) -> Queue | None:
         name = self._run((topology_sql.QUEUE_NAME, (queue_id,)))[0]

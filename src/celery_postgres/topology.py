@@ -281,8 +281,7 @@ class Topology:
         self, queue_id: int, *, if_unused: bool = False, if_empty: bool = False
     ) -> tuple[bool, int]:
         """Returns whether it was deleted, and how many waiting messages went with it."""
-        deletion = (sql.DELETE_QUEUE, (queue_id, if_unused, if_empty))
-        _, rows = self._run((sql.LOCK_QUEUE, (queue_id,)), deletion)
+        rows = self._run(*deletion(queue_id, if_unused=if_unused, if_empty=if_empty))[-1]
         return rows.flag(0, 0), rows.integer(0, 1)
 
     # -- bindings ------------------------------------------------------------------------------------
@@ -298,7 +297,7 @@ class Topology:
 
     def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
         _check_names(queue, exchange, routing_key)
-        self._run((sql.UNBIND, (exchange, routing_key, queue)))
+        self._run((sql.LOCK_EXCHANGE, (exchange,)), (sql.UNBIND, (exchange, routing_key, queue)))
 
     def bindings(self) -> list[tuple[str, str, str]]:
         """All of (exchange, routing key, queue)."""
@@ -323,6 +322,15 @@ class Topology:
                 what,
                 said,
             )
+
+
+def deletion(queue_id: int, *, if_unused: bool = False, if_empty: bool = False) -> list[Call]:
+    """The calls that delete a queue, for one transaction; the last one's answer is that of DELETE_QUEUE."""
+    return [
+        (sql.LOCK_QUEUE, (queue_id,)),
+        (sql.LOCK_EXCHANGES_OF, (queue_id,)),
+        (sql.DELETE_QUEUE, (queue_id, if_unused, if_empty)),
+    ]
 
 
 #: What only a queue of rows can do.

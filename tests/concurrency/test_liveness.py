@@ -338,7 +338,7 @@ class TestRestartOfTheServer:
         session = new_session()
         incarnation = Incarnation()
         incarnation.id, incarnation.lock_key = lost.id, lost.lock_key
-        assert incarnation.resumed(session.run(*incarnation.resume(lost.lock_key, None, pooled=False)))
+        assert incarnation.resumed(session.run(*incarnation.resume(lost.lock_key, [], pooled=False)))
         clock.now += RESTART_GRACE
         assert reaper.reap_lost() == []
         session.close()
@@ -564,7 +564,7 @@ class TestResuming:
         return incarnation
 
     def resume(self, incarnation: Incarnation) -> list[Call]:
-        return incarnation.resume(incarnation.lock_key, self.backend_pid, pooled=False)
+        return incarnation.resume(incarnation.lock_key, [self.backend_pid], pooled=False)
 
     def test_old_session_is_ended(self, hand, new_session, reaper, clock) -> None:
         """Nothing that it still has to say is heard after that, and the lock is the new one's."""

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from celery_postgres import ConfigurationError, enlist
 from celery_postgres.errors import DatabaseRejected, NoRoute, NotFound
+from celery_postgres.rights import script
 from tests.acceptance.apps.probe import digest
 from tests.fixtures.broker import count_rows
 from tests.fixtures.waiting import eventually
@@ -337,6 +338,36 @@ def test_role_of_the_application_without_rights(shop):
             shop.send(1)
         connection.rollback()
     assert len(shop.waiting()) == 1
+
+
+def test_role_of_a_producer(shop):
+    """What `grants` gives a producer is enough, also for a queue that the producer cannot trim."""
+    with shop.app.connection_for_write() as connection:
+        Queue("short", max_length=1, channel=connection.channel()).declare()
+    with psycopg.connect(shop.url) as connection:
+        connection.execute("CREATE ROLE shop_seller")
+        connection.execute(script("celery", {"producer": "shop_seller"}).encode())
+        connection.execute("SET LOCAL ROLE shop_seller")
+        with enlist(connection):
+            sent = [shop.send(number, queue="short") for number in range(2)]
+            sent.append(shop.send(2, countdown=3600))
+        connection.execute("RESET ROLE")
+        connection.execute("DROP OWNED BY shop_seller; DROP ROLE shop_seller")
+    assert shop.waiting() == sent
+
+
+def test_trim_that_is_refused_takes_nothing_along(shop, caplog):
+    """The message is in the application's transaction; what a full queue drops is another matter."""
+    with shop.app.connection_for_write() as connection:
+        Queue("short", max_length=1, channel=connection.channel()).declare()
+    first = shop.send(1, queue="short")
+    shop.observer.execute(f"ALTER DATABASE {shop.observer.info.dbname} SET lock_timeout = '100ms'")
+    with psycopg.connect(shop.url) as holder, psycopg.connect(shop.url) as connection:
+        holder.execute("LOCK celery.unacked IN ACCESS EXCLUSIVE MODE")
+        with enlist(connection):
+            sent = shop.send(2, queue="short")
+        assert "a message was stored, and what follows was left undone" in caplog.text
+    assert shop.waiting() == [first, sent]
 
 
 def test_error_does_not_tell_what_was_sent(shop, begin):

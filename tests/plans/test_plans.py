@@ -76,6 +76,8 @@ CASES = [
     Case(consumers.SUBSCRIBE, (ME, "1.2", 1, False, False), 60),
     Case(topology.FIND_QUEUE, ("queue1",), 20),
     Case(topology.LOCK_QUEUE, (1,), 20),
+    Case(topology.LOCK_EXCHANGE, ("amq.topic",), 20),
+    Case(topology.LOCK_EXCHANGES_OF, (1,), 40),
     Case(messages.HELD, ([1, 2], 100, 8192), 2000, rows=1000),
     Case(topology.DELETE_QUEUE, (backlog.LOGGED, False, False), 60, "of the broadcast log"),
     Case(

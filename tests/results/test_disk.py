@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from celery import states
 from celery.result import AsyncResult
+from psycopg import sql
 
 from celery_postgres.chords import Part
 from celery_postgres.results import Encoded
@@ -15,7 +16,7 @@ from celery_postgres.sql import Statement
 from celery_postgres.wakeup import ResultBell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from celery import Celery
 
@@ -45,6 +46,11 @@ class Disk:
     def watch(self, table: str) -> None:
         self._connection.execute(WATCH.format(table=table).encode())
 
+    def let_nothing_wait(self) -> None:
+        """In sessions that begin from now on."""
+        name = sql.Identifier(self._connection.info.dbname)
+        self._connection.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+
     def last_commit(self) -> tuple[str, bool]:
         """Its setting of synchronous_commit, and whether the disk has what it wrote."""
         row = self._connection.execute(
@@ -69,6 +75,19 @@ def expect_somebody(app: Celery) -> None:
 
 def test_final_state_waits_for_the_disk(app: Celery, disk: Disk) -> None:
     disk.watch("result")
+    for number in range(TIMES):
+        app.backend.store_result(f"a{number}", 1, states.SUCCESS)
+        assert disk.last_commit() == ("on", True)
+
+
+@pytest.mark.parametrize("way", ["directly", "behind a pooler"])
+def test_final_state_waits_for_the_disk_whatever_the_role_has(
+    new_app: Callable[..., Celery], disk: Disk, database_url: str, way: str
+) -> None:
+    """Nobody waits for the result, and the database, or the role, says that nothing waits."""
+    disk.watch("result")
+    disk.let_nothing_wait()
+    app = new_app(f"{database_url}?pooled={'false' if way == 'directly' else 'true'}")
     for number in range(TIMES):
         app.backend.store_result(f"a{number}", 1, states.SUCCESS)
         assert disk.last_commit() == ("on", True)

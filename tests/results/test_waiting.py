@@ -18,7 +18,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
-from celery_postgres.errors import ConfigurationError
+from celery_postgres.errors import ConfigurationError, DatabaseRejected
 from tests.fixtures.waiting import eventually
 
 from . import sums
@@ -180,6 +180,42 @@ def test_what_goes_wrong_with_one_result_is_its_own_matter(
     assert "of the callback" in repr(getters[1].outcome())
     store_elsewhere(new_app, database_url, "leader's", 1)
     assert leader.outcome() == 1
+
+
+def test_callback_that_fails_is_nobody_elses_matter(
+    app: Celery, new_app: Callable[..., Celery], database_url: str
+) -> None:
+    """What `then` calls may raise in whichever thread reads; who waits there goes on waiting."""
+
+    def complain(_: Any) -> None:
+        raise ValueError("of the callback")
+
+    AsyncResult("called back", app=app).then(complain)
+    leader = Getter(app, "leader's")
+    eventually(waits(database_url))
+    store_elsewhere(new_app, database_url, "called back", 1)
+    eventually(lambda: not app.backend.result_consumer._listener.awaits("called back"))
+    store_elsewhere(new_app, database_url, "leader's", 1)
+    assert leader.outcome() == 1
+
+
+@pytest.mark.parametrize("task_id", ["a\0b", "\ud800"])
+def test_id_that_cannot_be_is_refused_to_who_asks_alone(
+    app: Celery, new_app: Callable[..., Celery], database_url: str, task_id: str
+) -> None:
+    """It is never asked for together with others'."""
+    leader = Getter(app, "leader's")
+    eventually(waits(database_url))
+    for _ in range(2):  # it stays pending for Celery
+        with pytest.raises(DatabaseRejected):
+            AsyncResult(task_id, app=app).get(timeout=10)
+    listener = app.backend.result_consumer._listener
+    listener._next_poll = 0.0
+    store_elsewhere(new_app, database_url, "leader's", 1)
+    assert leader.outcome() == 1
+    store_elsewhere(new_app, database_url, "next", 2)
+    listener._session.close()  # whoever opens the next one reads all that is awaited
+    assert AsyncResult("next", app=app).get(timeout=10) == 2
 
 
 def test_interrupted_leader_loses_nobodys_result(
@@ -509,6 +545,29 @@ def test_forked_child_waits_for_itself(
     process.join(20)
     store_elsewhere(new_app, database_url, "parent's", "p")
     assert getter.outcome() == "p"
+
+
+@pytest.mark.parametrize("kind", ["one that was waited for", "a group"])
+def test_forked_child_waits_for_what_was_pending_before(
+    app: Celery, new_app: Callable[..., Celery], database_url: str, kind: str
+) -> None:
+    """Celery knows such a result already, and does not announce it again."""
+    if kind == "a group":
+        results: Any = GroupResult("g", [AsyncResult("pending", app=app)], app=app)
+        results.then(lambda _: None)
+    else:
+        results = AsyncResult("pending", app=app)
+        with pytest.raises(CeleryTimeoutError):
+            results.get(timeout=0.1)
+    store_elsewhere(new_app, database_url, "pending", 1)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=lambda: answers.put(results.get(timeout=60)))
+    begin = time.monotonic()
+    process.start()
+    assert answers.get(timeout=30) == ([1] if kind == "a group" else 1)
+    assert time.monotonic() - begin < 20
+    process.join(20)
 
 
 def test_nobody_is_told_of_what_was_refused(

@@ -41,11 +41,16 @@ def test_delivery_mode_says_whether_a_commit_waits_for_the_disk(fresh_broker, de
                 producer.publish(name, delivery_mode=mode)
             with producer.batch():
                 producer.publish("in a batch")
+                producer.publish("beside it", delivery_mode=1)
+            with producer.batch():
+                producer.publish("by itself", delivery_mode=1)
         assert dict(server.execute("SELECT convert_from(body, 'UTF8'), synchronous_commit FROM watched")) == {
             "persistent": "on",
             "transient": "off",
             "again": "on",
             "in a batch": "on",
+            "beside it": "on",
+            "by itself": "off",
         }
 
 

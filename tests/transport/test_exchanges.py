@@ -7,6 +7,8 @@ import time
 import pytest
 from kombu import Exchange, Producer, Queue
 
+from celery_postgres.errors import NoRoute
+
 from .inbox import Inbox, bodies_of, refused, reply_code, size
 
 LOCAL = "exchanges are known to the process only"
@@ -167,6 +169,30 @@ def test_unroutable_mandatory_message_is_returned(connection, new_name):
     while not returned and time.monotonic() < deadline:
         connection.drain_events(timeout=5)
     assert returned == [(312, "", name)]
+
+
+@pytest.mark.ours("no other transport has batches")
+def test_unroutable_mandatory_message_of_a_batch_is_returned(connection, new_queue, new_name):
+    """The others of the batch are stored; without `on_return` the caller hears of it."""
+    returned = []
+
+    def on_return(error, exchange, routing_key, message):
+        returned.append((reply_code(error), routing_key, message["body"]))
+
+    queue, nowhere = new_queue(), new_name()
+    producer = Producer(connection.channel(), on_return=on_return, serializer="raw")
+    with producer.batch():
+        producer.publish(b"kept", routing_key=queue.name, mandatory=True)
+        producer.publish(b"lost", routing_key=nowhere, mandatory=True)
+        producer.publish(b"dropped", routing_key=nowhere)
+    assert returned == [(312, nowhere, b"lost")]
+    assert queue.get(no_ack=True).body == b"kept"
+
+    producer = Producer(connection.channel(), serializer="raw")
+    with pytest.raises(NoRoute, match=nowhere), producer.batch():  # noqa: PT012
+        producer.publish(b"kept", routing_key=queue.name)
+        producer.publish(b"lost", routing_key=nowhere, mandatory=True)
+    assert queue.get(no_ack=True).body == b"kept"
 
 
 @pytest.mark.differs(redis="there is no `on_return`")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kombu import Connection, Exchange, Producer, Queue
+from kombu import Connection, Consumer, Exchange, Producer, Queue
 
+from celery_postgres.errors import PreconditionFailed
 from tests.fixtures.waiting import eventually
 
 from .inbox import Inbox, bodies_of, consumers, missing, refused, size
@@ -109,6 +110,23 @@ class TestDelete:
         queue.delete()
         queue.declare()
         assert size(queue) == 0
+
+    @pytest.mark.ours("what becomes of the consumers differs")
+    def test_refused_deletion_changes_nothing(self, new_queue, publish, connection):
+        """`if_empty` on a queue that is not: its consumers go on."""
+        queue, got = new_queue(), []
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        with Consumer(channel, [queue], callbacks=[lambda _, message: got.append(message)]):
+            publish(queue, 1, 2)
+            while not got:
+                connection.drain_events(timeout=10)
+            with pytest.raises(PreconditionFailed):
+                channel.queue_delete(queue.name, if_empty=True)
+            got.pop().ack()
+            while not got:
+                connection.drain_events(timeout=10)
+            assert got.pop().payload == 2
 
     @pytest.mark.differs(redis="the reply does not say")
     def test_answers_how_many_messages_went(self, new_queue, publish, connection):

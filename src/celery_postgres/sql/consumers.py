@@ -37,15 +37,6 @@ VALUES ($1::uuid, $2::bigint, $3::bigint, $4::boolean, $5::text, $6::int, $7::te
     $10::text, $11::bigint, {_EPOCH}) ON CONFLICT (id) DO NOTHING""",
 )
 
-#: Ends the session that holds a consumer's lock, if it is the same role's. 1 lock key.
-END_HOLDER = Statement(
-    "end_holder",
-    """SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND a.usename = session_user
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND (l.classid::bigint << 32 | l.objid::bigint) = $1::bigint AND l.pid <> pg_backend_pid()""",
-)
-
 HOLD = Statement("hold", "SELECT pg_advisory_lock($1::bigint)")
 
 # Who looks has such a lock for a moment, too, of another mode.
@@ -54,11 +45,11 @@ _HOLDS_KEY = """l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.m
    AND (l.classid::bigint << 32 | l.objid::bigint) = ANY (%s)"""
 
 #: Ends a session of ours that the server still believes in, and not a reaper that tests the key just then.
-#: 1 key, 2 its backend's process id.
+#: 1 key, 2 the process ids of those that it may be.
 END_HOLDER = Statement(
     "end_holder",
     f"""SELECT pg_terminate_backend(l.pid) FROM pg_locks l
- WHERE {_HOLDS_KEY % "ARRAY[$1::bigint]"} AND l.pid = $2::int AND l.pid <> pg_backend_pid()""",
+ WHERE {_HOLDS_KEY % "ARRAY[$1::bigint]"} AND l.pid = ANY ($2::int[]) AND l.pid <> pg_backend_pid()""",
 )
 
 # After HOLD in the same transaction: whoever reaps needs that lock first, so a row that is there stays.

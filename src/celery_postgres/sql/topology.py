@@ -82,6 +82,21 @@ SELECT EXISTS (SELECT FROM {s}.exchange WHERE name = $1::text),
        EXISTS (SELECT FROM {s}.queue WHERE name = $3::text)""",
 )
 
+# Who binds to an exchange that deletes itself holds a key-share lock of it until he has committed. Whoever
+# takes a binding away waits for that, and then counts the bindings with a snapshot that sees his.
+#: 1 exchange.
+LOCK_EXCHANGE = Statement(
+    "lock_exchange", "SELECT FROM {s}.exchange WHERE name = $1::text AND auto_delete FOR UPDATE"
+)
+
+#: The same for the exchanges of a queue's bindings, in their order. 1 queue id.
+LOCK_EXCHANGES_OF = Statement(
+    "lock_exchanges_of",
+    """SELECT FROM {s}.exchange WHERE auto_delete
+   AND name IN (SELECT exchange FROM {s}.binding WHERE queue_id = $1::bigint) ORDER BY name FOR UPDATE""",
+)
+
+#: 1 exchange, 2 routing key, 3 queue name. Runs after LOCK_EXCHANGE in the same transaction.
 UNBIND = Statement(
     "unbind",
     """WITH unbound AS (
@@ -109,7 +124,7 @@ LOCK_QUEUE = Statement("lock_queue", "SELECT FROM {s}.queue WHERE id = $1::bigin
 # and delayed are read whole, which is rare enough: not for a queue of the broadcast log, which has no rows
 # there and goes with every client that asked for a reply. Runs after LOCK_QUEUE in the same transaction, so
 # that it sees who consumes. Locks: a delivery that is being settled just now is left to who settles it.
-# Exchanges that delete themselves go with their last binding.
+# Exchanges that delete themselves go with their last binding: runs after LOCK_EXCHANGES_OF, too.
 #: 1 queue id, 2 only if nobody consumes it, 3 only if nothing is ready.
 #: Row: was it deleted, how many ready messages went.
 DELETE_QUEUE = Statement(

@@ -15,6 +15,8 @@ from celery_postgres.wakeup import Bell
 from tests.fixtures.waiting import eventually
 
 if TYPE_CHECKING:
+    import pytest
+
     from celery_postgres.wire import Call
 
 
@@ -45,3 +47,32 @@ def test_worker_without_a_second_session_beats_over_the_first(database_url: str)
     maintenance.stop()
     session.close()
     assert dead == []
+
+
+def test_second_session_without_its_lock_is_none(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The server refuses the lock at first, as it would to the server's idea of a lost session."""
+    schema.upgrade(dsn.parse(database_url), "celery")
+    database = Database(dsn.parse(database_url), Options.parse({"lock_timeout": 0.2}))
+    session, _ = database.open()
+    incarnation = Incarnation()
+    session.run(*incarnation.register(pooled=False))
+    with psycopg.connect(database_url, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [incarnation.beat_key])
+        maintenance = Maintenance(
+            database, Bell("celery"), incarnation, on_declared_dead=lambda: None, beat_aside=session.run
+        )
+        maintenance.start()
+        eventually(lambda: "lock timeout" in caplog.text)
+        holder.execute("SELECT pg_advisory_unlock(%s)", [incarnation.beat_key])
+
+        def held() -> bool:
+            row = holder.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+                " AND mode = 'ExclusiveLock' AND (classid::bigint << 32 | objid::bigint) = %s",
+                [incarnation.beat_key],
+            ).fetchone()
+            return row == (1,)
+
+        eventually(held)
+    maintenance.stop()
+    session.close()

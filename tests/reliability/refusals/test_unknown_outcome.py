@@ -177,7 +177,7 @@ def test_repeated_transaction_of_many_stores_once(url, proxy, point) -> None:
             commands.publish_all(messages)
         assert all(message.repeated for message in messages)
         commands = Commands(*database.open(), Bell("celery"), Options())
-        answers = commands.publish_all(messages, [(Statement("one", "SELECT 1"), ())])
+        _, answers = commands.publish_all(messages, [(Statement("one", "SELECT 1"), ())])
         assert answers[0].integer(0, 0) == 1
 
     cut_at(point, url, proxy, publish)

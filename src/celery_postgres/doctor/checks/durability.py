@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from celery_postgres.doctor.patient import Patient
 
 _SETTINGS = """SELECT current_setting('fsync'), current_setting('full_page_writes'),
-       current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+       (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
+       current_setting('synchronous_standby_names'),
        (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),
        pg_has_role('pg_read_all_stats', 'USAGE')"""
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Publishing and storing a result set `synchronous_commit` themselves; the others are the server's."""
+    """Our sessions set `synchronous_commit` themselves; the application's have what is looked at here."""
     fsync, pages, commit, standbys, present, sees = patient.row(_SETTINGS)
     figures = {"fsync": fsync, "full_page_writes": pages, "synchronous_commit": commit}
     found = False
@@ -41,8 +42,8 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "durability",
             WARNING,
-            f"synchronous_commit is {commit} for {patient.role}: publishing sets it for itself, so messages "
-            "are safe; what the application commits beside them is not",
+            f"synchronous_commit is {commit} for {patient.role}: our sessions set it for themselves, so "
+            "messages and results are safe; what the application commits beside them is not",
             f"ALTER ROLE {identifier(patient.role)} RESET synchronous_commit;",
             figures,
         )
