@@ -46,7 +46,9 @@ def test_killed_worker(site, pool, settings):
     assert recovery_s < RECOVERY_S
     again = [entry for entry in site.record.entries() if entry.monotonic > killed_at and entry.id in begun]
     assert all(entry.redelivered for entry in again if entry.event == "begin")
-    eventually(lambda: site.broker.unacked() == 0)
+    eventually(lambda: site.broker.unacked() == 0 and site.broker.waiting("celery") == 0)
+    counts = site.record.counts()
+    assert [counts[task_id] for task_id in ids[:concurrency]] == [2 if late else 1] * concurrency
 
 
 @pytest.mark.parametrize("count", [1, 5])
