@@ -28,7 +28,7 @@ from .chords import LAST, Chords, Part
 from .completion import Completion
 from .connection import Database
 from .delivery import ENQUEUED_AT
-from .errors import DatabaseRejected, DatabaseUnavailable, Error
+from .errors import DatabaseRejected, DatabaseUnavailable, Error, passing_is_unavailable
 from .messages import readable
 from .options import Options
 from .result_consumer import ResultConsumer
@@ -105,9 +105,14 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _ensure(self, work: Callable[[], Any]) -> Any:
         """Do what may be done twice, again while the connection is lost."""
+
+        def attempt() -> Any:
+            with passing_is_unavailable():
+                return work()
+
         policy = self.retry_policy
         return retry_over_time(
-            _passing_is_unavailable(work),
+            attempt,
             (DatabaseUnavailable,),
             errback=partial(self._unavailable, policy["max_retries"]),
             **policy,
@@ -309,20 +314,6 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             kept = self._encoded(request.chord)
             if self._ensure(lambda: self._chords.keep_callback(part.group_id, kept)):
                 self._completion.complete(part.group_id, request.chord, None, None)
-
-
-def _passing_is_unavailable(work: Callable[[], Any]) -> Callable[[], Any]:
-    """What was in the way for a moment, a lock say, may be tried again like what was lost."""
-
-    def attempt() -> Any:
-        try:
-            return work()
-        except DatabaseRejected as exc:
-            if exc.passing:
-                raise DatabaseUnavailable(str(exc)) from exc
-            raise
-
-    return attempt
 
 
 def _own_request(task_id: str) -> Any:

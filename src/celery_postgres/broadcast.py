@@ -36,6 +36,11 @@ class BroadcastReader:
         return len(self._seen)
 
     @property
+    def queue_ids(self) -> list[int]:
+        """The queues that are followed."""
+        return list(self._seen)
+
+    @property
     def wanted(self) -> bool:
         """Whether a read is due, and of any queue."""
         return self.due and bool(self._seen)
@@ -81,6 +86,8 @@ class BroadcastReader:
             self._page = (ids, str(upper), *place)
             self.due = True
         else:
+            if self._page is not None:  # bells that rang since the first page are for what comes behind it
+                self.due = True
             self._page = None
             for queue_id in ids:
                 if queue_id in self._seen:

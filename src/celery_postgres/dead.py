@@ -219,8 +219,8 @@ def _content(rows: Rows, row: int) -> Content:
     return Content(
         content_type=rows.text(row, 11),
         content_encoding=rows.text(row, 12),
-        headers=json.loads(rows.raw(row, 13) or b"{}"),
-        properties=json.loads(rows.raw(row, 14) or b"{}"),
+        headers=json.loads(rows.raw(row, 13) or b"{}", parse_constant=str),
+        properties=json.loads(rows.raw(row, 14) or b"{}", parse_constant=str),
         body=rows.raw(row, 15) or b"",
     )
 

@@ -84,8 +84,14 @@ class Message(KombuMessage):
 
 
 def read_json(text: bytes) -> Any:
+    """What `write_json` wrote, or anybody else: what only looks like a value of kombu's stays as it is."""
     # kombu's decoder looks at every mapping for values that JSON has no form for.
-    return kombu_loads(text.decode()) if b'"__type__"' in text else json.loads(text)
+    if b'"__type__"' in text:
+        try:
+            return kombu_loads(text.decode())
+        except Exception:  # noqa: BLE001  a decoder that the sender has registered and we have not, say
+            _log.debug("a header or property holds a value of a type that is not known here")
+    return json.loads(text)
 
 
 def write_json(value: object) -> str:

@@ -18,7 +18,13 @@ No message holds a password or a body. The driver's error is always chained (`__
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from .sqlstates import Reaction, reaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NO_SLOT = "53300"
 
@@ -115,3 +121,14 @@ class MessageTooLarge(ChannelError):
     """The body is larger than `max_message_bytes`; nothing was stored."""
 
     code = 311
+
+
+@contextmanager
+def passing_is_unavailable() -> Iterator[None]:
+    """What is in the way for a moment, a lock say, may be tried again like what was lost."""
+    try:
+        yield
+    except DatabaseRejected as exc:
+        if exc.passing:
+            raise DatabaseUnavailable(str(exc), exc.sqlstate) from exc
+        raise

@@ -9,8 +9,10 @@ Everything here runs in the loop's thread, except where it says so.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .watchdog import Watchdog
@@ -42,6 +44,9 @@ class EventLoop:
         self._attached = True
         self._thread = threading.get_ident()
         self._tick_asked = False
+        self._waker = Waker(hub)
+        self._has_polled = False
+        """Whether the loop is at what its poll has found, after which it does what is to be done soon."""
         self._watchdog = Watchdog(intake.set_aside, intake.take_up)
         self._runs_tasks = intake.incarnation.role.pool not in _HANDS_OVER
         intake.lookout.on_look = self._watchdog.look
@@ -55,6 +60,7 @@ class EventLoop:
     def detach(self) -> None:
         """`hub.reset` removes readers but not what runs on every tick."""
         self._attached = False
+        self._waker.close()
         self._intake.lookout.on_look = None
         self._hub.on_tick.discard(self._on_tick)
         self._unplug()
@@ -63,9 +69,15 @@ class EventLoop:
             self._timer = None
 
     def _soon(self, callback: Callable[[], None]) -> None:
-        """Run it at the loop's next step, from any thread; `call_soon` alone is safe between threads."""
-        if self._attached:
-            self._hub.call_soon(callback)
+        """Run it at the loop's next step, from any thread; `call_soon` alone is safe between threads.
+
+        That wakes a loop that sleeps, and not one that is about to: it has looked already at what is to do.
+        """
+        if not self._attached:
+            return
+        self._hub.call_soon(callback)
+        if threading.get_ident() == self._thread and not self._has_polled:
+            self._waker.wake()
 
     # -- the socket ----------------------------------------------------------------------------------
 
@@ -102,7 +114,11 @@ class EventLoop:
         return entry[0] if entry else None
 
     def _on_readable(self) -> None:
-        self.advance()
+        self._has_polled = True
+        try:
+            self.advance()
+        finally:
+            self._has_polled = False
 
     def _on_writable(self) -> None:
         if self._intake.session.flush() and self._descriptor is not None:
@@ -169,6 +185,31 @@ class EventLoop:
         self._intake.turn()
         if self._intake.session.unsent and self._descriptor is not None:
             self._hub.add_writer(self._descriptor, self._on_writable)
+
+
+class Waker:
+    """Keeps a loop from sleeping once. For its own thread."""
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        hub.add_reader(self._reader, self._on_readable)
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):  # full: then it wakes all the same
+            os.write(self._writer, b"\0")
+
+    def _on_readable(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+
+    def close(self) -> None:
+        if self._hub.readers.get(self._reader, (None,))[0] == self._on_readable:
+            self._hub.remove_reader(self._reader)
+        os.close(self._reader)
+        os.close(self._writer)
 
 
 def _turn_at_once() -> None:

@@ -28,7 +28,7 @@ from .broadcast import BroadcastReader
 from .cadence import Cadence
 from .claims import Claims
 from .dead_letter import Burial
-from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound
+from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound, passing_is_unavailable
 from .held import Held
 from .idleness import Idleness
 from .line import Line
@@ -59,8 +59,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: How long acknowledgements are gathered while there is a backlog and enough to do.
+#: How long acknowledgements are gathered while there is a backlog and enough to do, and how many have to come
+#: in that time to be worth it: what is in hand may be running, and then somebody waits for the next claim.
 GATHER_DELAY = 0.005
+_GATHERED_AT_LEAST = 5
 
 FLUSHES_AT_MOST = 3
 
@@ -120,6 +122,8 @@ class Intake:
         self._claiming = True
         self._aside = False
         self._waiting_since = 0.0
+        self._settled_at = 0.0
+        self._settled_per_s = 0.0
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
         self._patience = Patience()
@@ -156,7 +160,10 @@ class Intake:
             subscription.no_ack,
             subscription.exclusive,
         )
-        locked, entered = self._run((topology_sql.LOCK_QUEUE, (queue.id,)), (consumer_sql.SUBSCRIBE, values))
+        with passing_is_unavailable():
+            locked, entered = self._run(
+                (topology_sql.LOCK_QUEUE, (queue.id,)), (consumer_sql.SUBSCRIBE, values)
+            )
         if not locked.count:
             raise NotFound(f"queue {queue.name!r} was deleted just now: declare it again")
         if not entered.count:
@@ -185,7 +192,7 @@ class Intake:
             if last:
                 calls += self._idleness.ending([queue_id])
             if not self.session.away:  # else the recovery makes up for it
-                with self.session.riding_out():
+                with self.session.riding_out(), passing_is_unavailable():
                     self._run(*calls)
 
     def forget_queue(self, queue_id: int) -> None:
@@ -210,15 +217,6 @@ class Intake:
             delivery = subscription.accept(claimed)
         subscription.deliver(delivery)
         return True
-
-    def deliver_arrived(self) -> int:
-        """Hand over what has arrived by now, and not what arrives meanwhile; returns how many."""
-        delivered = 0
-        for _ in range(len(self._arrivals)):
-            if not self.deliver_one():  # a callback cancelled its consumer, or waited for more itself
-                break
-            delivered += 1
-        return delivered
 
     # -- settling ------------------------------------------------------------------------------------
 
@@ -295,6 +293,8 @@ class Intake:
 
         Otherwise every acknowledgement of a fast task would travel alone, with a claim for one message.
         """
+        if self._settled_per_s * GATHER_DELAY < _GATHERED_AT_LEAST:
+            return False
         if self._reader.due or not self._settlements.can_wait:
             return False
         if not all(source.has_enough() for source in self._roster.sources):
@@ -306,18 +306,29 @@ class Intake:
 
     def _send(self, *, claiming: bool) -> None:
         self._waiting_since = 0.0
+        self._note_pace(len(self._settlements))
         turn = Turn()
         try:
             self._settlements.add_to(turn, self._roster.queue, self._refilled)
             if claiming:
                 self._claims.add_to(turn)
-                self._reader.add_to(turn, self._arrive)
+                if self._reader.wanted:
+                    self._reader.add_to(turn, self._arrive)
+                    turn.on_success(self._wait_for_log)
             if turn.calls:
                 sent_at = time.monotonic()
                 self.session.send(turn.calls, lambda batch: self._answered(turn, sent_at, batch))
         except BaseException:
             turn.undo()
             raise
+
+    def _note_pace(self, settled: int) -> None:
+        """How many are settled in a second, going by the last few batches."""
+        if settled:
+            now = time.monotonic()
+            pace = settled / max(now - self._settled_at, 1e-6)
+            self._settled_per_s = (self._settled_per_s + pace) / 2
+            self._settled_at = now
 
     def _answered(self, turn: Turn, sent_at: float, batch: Batch) -> None:
         age = time.monotonic() - sent_at
@@ -383,6 +394,19 @@ class Intake:
             self._arrivals.set_apart(claimed)
         else:
             self.release([claimed])
+
+    def _wait_for_log(self) -> None:
+        """Wait to be woken for the queues of the log, as a claim does for those of rows.
+
+        Not only at the start: the session may be another one since, or a publisher held the lock just then.
+        """
+        prompt = [
+            queue_id
+            for queue_id in self._reader.queue_ids
+            if any(subscription.queue.prompt for subscription in self._roster.of(queue_id))
+        ]
+        if self._idleness.begin(prompt):
+            self._reader.due = True  # once more, now that publishers see that somebody waits
 
     def _refilled(self, queue_ids: Iterable[int]) -> None:
         """Something came back to these queues, or was copied there: whoever waits for it is woken."""

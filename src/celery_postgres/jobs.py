@@ -248,7 +248,7 @@ def _meta(content_type: str | None, payload: bytes) -> dict[str, Any]:
     if content_type != "application/json":
         return {}
     try:
-        meta = json.loads(payload)
+        meta = json.loads(payload, parse_constant=str)  # JSON has no NaN, whatever Python writes
     except ValueError:  # compressed
         return {}
     return meta if isinstance(meta, dict) else {}

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .errors import DatabaseUnavailable
+from .errors import DatabaseUnavailable, passing_is_unavailable
 from .liveness import BACKENDS
 from .reconcile import Findings, reconcile
 from .sql import reconcile as sql
@@ -73,8 +73,9 @@ class Recovery:
     def begin(self, session: Session, *, stall_timeout: float, timeout: float) -> None:
         """Make the first session one of the incarnation's."""
         register = self._incarnation.register(pooled=self._pooled, stall_timeout=stall_timeout)
-        for batch in [session.send(calls) for calls in (register, self._settings)]:
-            session.wait(batch, timeout=timeout)
+        with passing_is_unavailable():
+            for batch in [session.send(calls) for calls in (register, self._settings)]:
+                session.wait(batch, timeout=timeout)
         self._backends.append(session.backend_pid)
 
     def restore(self) -> bool:

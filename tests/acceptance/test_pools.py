@@ -366,3 +366,15 @@ def test_shutdown(pool):
     pool.site.control.shutdown(destination=[pool.worker.nodename])
     assert pool.worker.wait(20) == 0
     assert pool.site.broker.unacked() == 0
+
+
+def test_solo_worker_goes_from_task_to_task(site):
+    """What it has prefetched is not left waiting, although the loop goes round between two tasks."""
+    site.worker("-Q", "celery", pool="solo", worker_prefetch_multiplier=16)
+    with site.client.connection_for_write() as connection:
+        producer = connection.Producer()
+        with producer.batch():
+            ids = [site.send("sleep_for", 0.03, producer=producer) for _ in range(14)]
+    entries = site.record.wait_for(ids)
+    pauses = [b.monotonic - a.monotonic for a, b in itertools.pairwise(entries)]
+    assert max(pauses) < 0.3, pauses

@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
-from celery_postgres.compare import Call
+from celery_postgres.cli import main
+from celery_postgres.cli.compare import _moved
+from celery_postgres.compare import Broker, Call
 from celery_postgres.compare.contenders import PREFIX
 from celery_postgres.compare.notes import Event
 from celery_postgres.compare.report import json_file
@@ -154,3 +158,28 @@ def test_no_broker_to_compare_with(database_url: str) -> None:
     )
     assert done.returncode == 2
     assert "compare with what? give --with redis://" in done.stderr
+
+
+def test_database_that_was_named_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`celery-postgres --url` says which one, whatever DATABASE_URL says."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://of-the-environment.invalid/x")
+    named = ["--url", "postgresql://127.0.0.1:1/named"]
+    other = ["--with", "redis://127.0.0.1:1/0", "--only", "behaviour"]
+    for arguments in (["compare", *named, *other], [*named, "compare", *other]):
+        done = CliRunner().invoke(main, arguments)
+        assert "127.0.0.1:1/named" in done.output
+        assert "of-the-environment" not in done.output
+
+
+def test_application_over_another_database_leaves_its_own_alone() -> None:
+    """Its results move with its messages, and so does not what leads to the present database."""
+    present = Broker(
+        "postgresql://production/x",
+        "postgresql://production/x",
+        options={"session_dsn": "postgresql://production:5433", "grace": 2},
+        result_options={"session_dsn": "postgresql://production:5433"},
+    )
+    moved = _moved(present, "postgresql://staging/x")
+    assert "production" not in str(moved)
+    assert (moved.url, moved.backend, moved.options) == ("postgresql://staging/x", None, {"grace": 2})
+    assert _moved(replace(present, backend="redis://h"), "postgresql://staging/x").backend == "redis://h"

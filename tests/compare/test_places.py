@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import chord
 
 from celery_postgres.compare.notes import Event
+from celery_postgres.compare.places import place_of
 
 from .servers import KINDS, REDIS, arena, rabbitmq_names, require, url_of
 
@@ -141,3 +143,19 @@ def test_variables_of_celery(database_url: str, monkeypatch: pytest.MonkeyPatch)
         made.wait_ready(made.start_worker())
         assert made.send("echo", 1).get(timeout=20) == 1
     assert os.environ["CELERY_BROKER_URL"] == "redis://127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "celery"),
+    [
+        ("rediss://h:1/0?ssl_cert_reqs=CERT_NONE", {}),
+        ("rediss://h:1/0?ssl_cert_reqs=none", {}),
+        ("redis://h:1/0", {"broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_NONE}}),
+        ("rediss://h:1/0", {"redis_backend_use_ssl": {"ssl_cert_reqs": ssl.CERT_NONE}}),
+    ],
+)
+def test_tls_as_celery_has_it(url: str, celery: dict[str, Any]) -> None:
+    """We come to a server as the workers do."""
+    place = place_of(url, "celery_compare_x", celery=celery)
+    made = place._client.connection_pool.make_connection()  # type: ignore[attr-defined]
+    assert made.cert_reqs == ssl.CERT_NONE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from celery_postgres.compare import Broker, names_of, urls
+from celery_postgres.compare.address import Address
 from celery_postgres.compare.notes import Event, Notes, Pen
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def test_with_refused(text: str) -> None:
         ("amqp://me:s3cret@h//", "amqp://me:**@h//"),
         ("amqp://me:s3/cr@et@h//", None),
         ("sqla+postgresql+psycopg://me:s3cret@h/x?password=s3cret&a=1", None),
+        ("postgresql://me:s3|cret@h/x", "postgresql://me:**@h/x"),
+        (
+            "postgresql://me:x@h/x?session_dsn=postgresql://:s3cret@db:5432",
+            "postgresql://me:**@h/x?session_dsn=postgresql://:**@db:5432/",
+        ),
+        ("postgresql://h/x?session_dsn=postgresql%3A%2F%2F%3As3cret%40db", None),
+        ("redis://:x@h?session_dsn=postgresql://:s3cret@db", None),
         ("amqp://", "amqp://"),
         ("sqla+sqlite:////x/y.db", "sqla+sqlite:////x/y.db"),
         ("rpc://", "rpc://"),
@@ -50,6 +58,50 @@ def test_masked(url: str, shown: str | None) -> None:
     assert shown is None or found == shown
     assert "s3" not in found
     assert "et@" not in found
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "redis://:s3cret@h:1/0",
+        "--url=postgresql://me:s3|cret@h/x",
+        "Hare=amqp://me:s3 cret@h//|redis://:s3cret@h:1/0",
+        "amqp://me:s3|cret@h//|none",
+        "PostgreSQL:session_dsn=postgresql://:s3cret@db:5432",
+    ],
+)
+def test_masked_in_an_argument(argument: str) -> None:
+    found = urls.masked_in(argument)
+    assert "s3" not in found
+    assert "cret" not in found
+    assert found.partition("://")[0] == argument.partition("://")[0]
+
+
+def test_masked_options() -> None:
+    """The report is made to be passed on."""
+    options = {
+        "session_dsn": "postgresql://:s3cret@db:5432",
+        "sentinel_kwargs": {"password": "s3cret", "port": 1},
+        "url": "redis://:s3cret@h",
+        "confirm_publish": True,
+    }
+    shown = {name: urls.masked_value(name, value) for name, value in options.items()}
+    assert "s3cret" not in str(shown)
+    assert shown["confirm_publish"] is True
+    assert shown["sentinel_kwargs"] == {"password": "**", "port": 1}
+
+
+def test_address_keeps_numbers_as_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as those of `socket_keepalive_options`."""
+    settings = {
+        "broker_url": "redis://",
+        "result_backend": "redis://",
+        "broker_transport_options": {"socket_keepalive_options": {4: 60}},
+    }
+    given = Address(settings, tmp_path / "notes", tmp_path / "journal")
+    for name, value in given.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Address.from_environment() == given
 
 
 def test_names() -> None:

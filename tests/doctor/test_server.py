@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from celery_postgres.doctor import OK, PROBLEM, WARNING
 from celery_postgres.embedded import EmbeddedPostgres, find_bindir
+from celery_postgres.rights import script
 from tests.bad_input.admin import Admin
 
 if TYPE_CHECKING:
@@ -33,6 +35,17 @@ def test_synchronous_commit_of_the_role(doctor: Doctor, new_role: Callable[..., 
     assert found.severity == WARNING
     doctor.cure(found.remedy)
     assert doctor.findings("durability", url)[0].severity == OK
+
+
+def test_connections_of_other_roles_count(doctor: Doctor, new_role: Callable[..., str]) -> None:
+    """Also for a role that is not told what they are."""
+    role = new_role("LOGIN")
+    doctor.admin.run(script("celery", {"monitor": role}))
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(psycopg.connect(doctor.admin.url))
+        (found,) = doctor.findings("connections", doctor.admin.url_of(role))
+        assert found.figures["used"] > 10
 
 
 def test_synchronous_standby_that_is_gone(doctor: Doctor, altered: Callable[[str, str], None]) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 from kombu import Connection, Consumer, Producer, Queue
 
 from tests.fixtures.waiting import eventually
@@ -17,8 +18,9 @@ POLL_S = 60
 HEARD_S = 20
 
 
-def test_bells_are_heard_after_a_loss(database_url: str) -> None:
-    """A poll would come after a minute."""
+@pytest.mark.parametrize("kind", ["of rows", "of the log"])
+def test_bells_are_heard_after_a_loss(database_url: str, kind: str) -> None:
+    """A poll would come after a minute. Remote control goes over queues of the log."""
     got: list[Message] = []
     options = f"?poll_interval={POLL_S}&max_poll_interval={POLL_S}"
     with (
@@ -26,7 +28,8 @@ def test_bells_are_heard_after_a_loss(database_url: str) -> None:
         Connection(database_url) as other,
         psycopg.connect(database_url, autocommit=True) as database,
     ):
-        queue = Queue("heard")(connection.channel())
+        logged = {"exclusive": True, "durable": False}
+        queue = Queue("heard", **(logged if kind == "of the log" else {}))(connection.channel())
         queue.declare()
         with Consumer(connection.channel(), [queue], on_message=got.append):
             intake = connection.transport.intake

@@ -230,6 +230,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "cli.cancel",
         "cli.compare",
         "cli.dead",
+        "cli.files",
         "cli.filters",
         "cli.doctor",
         "cli.grants",

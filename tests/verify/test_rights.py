@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import Celery
 
 from celery_postgres import schema
 
@@ -159,6 +160,17 @@ def test_schema_in_use_is_not_taken(admin, tmp_path) -> None:
     assert refused.failed() == {"schema"}
     assert "is in use" in refused.check("schema")["said"]
     assert admin.stored()["message"] == 1
+
+
+def test_schema_with_results_alone_is_not_taken(admin, tmp_path) -> None:
+    """An application whose broker is another one keeps its results there."""
+    app = Celery("shop", broker="memory://", backend=admin.url, set_as_current=False)
+    app.backend.store_result("kept", 1, "SUCCESS")
+    app.backend.close()
+    refused = run(admin.url, tmp_path, "--in-schema", "celery")
+    assert refused.failed() == {"schema"}
+    assert "is in use" in refused.check("schema")["said"]
+    assert admin.run("SELECT count(*) FROM celery.result") == [(1,)]
 
 
 def test_schema_with_other_tables_is_not_taken(admin, tmp_path) -> None:

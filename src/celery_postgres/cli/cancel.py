@@ -38,11 +38,14 @@ def cancel(context: click.Context, ids: tuple[str, ...], as_json: bool) -> None:
     """
     aim, app = target(context), application(context)
     recorder: Recorder = record_revoked if app is None else _Application(app)
-    with aim.session() as session:
-        cancellation = Cancellation(session, Jobs(session, aim.timeout), aim.timeout, recorder)
-        outcomes = [_one(cancellation, id_, quiet=as_json) for id_ in dict.fromkeys(ids)]
-    if as_json:
-        click.echo(document([record(outcome) for outcome in outcomes]))
+    outcomes: list[Outcome] = []
+    try:
+        with aim.session() as session:
+            cancellation = Cancellation(session, Jobs(session, aim.timeout), aim.timeout, recorder)
+            outcomes.extend(_one(cancellation, id_, quiet=as_json) for id_ in dict.fromkeys(ids))
+    finally:  # what was cancelled before an error is cancelled
+        if as_json:
+            click.echo(document([record(outcome) for outcome in outcomes]))
     if not all(outcome.cancelled for outcome in outcomes):
         sys.exit(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections import defaultdict
@@ -14,6 +13,7 @@ import click
 
 from celery_postgres import SCHEMES
 
+from .files import demand_folder, writing
 from .progress import Progress
 from .target import application, reporting
 from .verify import json_option
@@ -106,7 +106,7 @@ def compare(
     from celery_postgres.compare import Comparison, Request
 
     for file in filter(None, (json_file, html_file)):
-        _demand_folder(file)
+        demand_folder(file)
     calls = _calls(context, task, args, kwargs, mix)
     baseline, compared = _brokers(context, others, other_url, options, restarts)
     request = Request(
@@ -141,10 +141,8 @@ def _show(report: Report, json_file: Path | None, html_file: Path | None) -> Non
     for file, write in ((json_file, as_json.write), (html_file, page.write)):
         if file is None:
             continue
-        try:
+        with writing(file):
             write(report, file)
-        except OSError as exc:
-            raise click.ClickException(f"{file} could not be written ({exc.strerror}): name another") from exc
         click.echo(f"\nThe report is in {file}", err=True)
     if report.interrupted:
         sys.exit(130)
@@ -152,12 +150,6 @@ def _show(report: Report, json_file: Path | None, html_file: Path | None) -> Non
     if len(compared) < 2:
         only = f"only {compared[0]} was left" if compared else "no contender was left"
         raise click.ClickException(f"nothing was compared, {only}: see above what is wrong with the others")
-
-
-def _demand_folder(file: Path) -> None:
-    """Before minutes of measuring."""
-    if not os.access(file.parent, os.W_OK):
-        raise click.UsageError(f"{file} cannot be written: there is no folder {file.parent} to write to")
 
 
 def _brokers(
@@ -168,17 +160,16 @@ def _brokers(
     restarts: Sequence[str],
 ) -> tuple[Broker, tuple[Broker, ...]]:
     """The baseline and the others. What the application has set for its broker goes with that."""
-    from dataclasses import replace
-
-    from celery_postgres.compare import Broker, urls
+    from celery_postgres.compare import Broker
 
     present = _present(context)
-    is_ours = present is not None and urls.scheme_of(present.url).partition("+")[0] in SCHEMES
+    is_ours = present is not None and _is_ours(present.url)
     if context.obj is not None and application(context) is None:
         url, given = context.obj
-        baseline = Broker(other_url or url or "", options=given)
+        asked = other_url if _explicit(context) else None
+        baseline = Broker(asked or url or other_url or "", options=given)
     elif is_ours and present is not None:
-        baseline = replace(present, url=other_url) if other_url and _explicit(context) else present
+        baseline = _moved(present, other_url) if other_url and _explicit(context) else present
     else:
         baseline = Broker(other_url or "")
     if not baseline.url:
@@ -189,6 +180,24 @@ def _brokers(
     if not compared:
         raise click.UsageError("compare with what? give --with redis://… or --with amqp://…, also several")
     return _chosen((baseline, *compared), options, restarts)
+
+
+def _is_ours(url: str) -> bool:
+    from celery_postgres.compare import urls
+
+    return urls.scheme_of(url).partition("+")[0] in SCHEMES
+
+
+def _moved(present: Broker, url: str) -> Broker:
+    """The application's over another database: what belongs to the present one stays behind."""
+    from dataclasses import replace
+
+    options, results = (
+        {name: value for name, value in given.items() if name != "session_dsn"}
+        for given in (present.options, present.result_options)
+    )
+    backend = None if present.backend and _is_ours(present.backend) else present.backend
+    return replace(present, url=url, backend=backend, options=options, result_options=results)
 
 
 def _explicit(context: click.Context) -> bool:
@@ -259,8 +268,11 @@ def _present(context: click.Context) -> Broker | None:
     app = application(context)
     if app is None:
         return None
-    uri = app.connection_for_write().as_uri(include_password=True).split(";")[0]
+    connection = app.connection_for_write()
+    uri = connection.as_uri(include_password=True).split(";")[0]
     celery = {name: app.conf[name] for name in OF_BROKER if app.conf.get(name)}
+    if connection.ssl:  # also where it stands in the URL, which loses it here
+        celery["broker_use_ssl"] = connection.ssl
     return Broker(
         uri,
         app.conf.result_backend or NO_RESULTS,

@@ -11,6 +11,7 @@ import click
 
 from celery_postgres import SCHEMES
 
+from .files import demand_folder, writing
 from .target import application, reporting, target
 
 if TYPE_CHECKING:
@@ -59,8 +60,11 @@ def verify(
     file: Path | None,
 ) -> None:
     """Try the database out with real workers, in a schema of its own; exit code 1 if a check fails."""
+    from celery_postgres.compare.report.file import write
     from celery_postgres.verify import Request, Verification, report
 
+    if file:
+        demand_folder(file)
     _require_a_database(context, other_url)
     aim = target(context, other_url)
     own_task = _own_task(context, task, args, kwargs) if task else None
@@ -74,7 +78,8 @@ def verify(
         interrupted = True
     click.echo("\n" + report.summary(verification.outcomes, verification.schema if keep else None))
     if file:
-        file.write_text(report.as_json(request, verification.outcomes, verification.schema), encoding="utf-8")
+        with writing(file):
+            write(report.as_json(request, verification.outcomes, verification.schema), file)
     if interrupted:
         click.echo("Interrupted: what was not told was not checked.", err=True)
         sys.exit(130)

@@ -54,7 +54,8 @@ class Candidate:
     def found(self) -> Contender:
         """As the report shows it. Asks the servers, so they have to be reached."""
         said = self.place.settings()
-        said.update((key, str(value)) for key, value in self.broker.options.items() if key != "schema")
+        shown = {key: urls.masked_value(key, value) for key, value in self.broker.options.items()}
+        said.update((key, str(value)) for key, value in shown.items() if key != "schema")
         if self.results is not None and self.results is not self.place:
             said.update((f"results: {key}", value) for key, value in self.results.settings().items())
         return Contender(
@@ -91,7 +92,7 @@ def candidates(request: Request) -> Iterator[Candidate | Contender]:
         token = secrets.token_hex(4)
         schema = request.prepared_schema if number == 0 else None
         try:
-            place = place_of(broker.url, f"{PREFIX}{token}", schema)
+            place = place_of(broker.url, f"{PREFIX}{token}", schema, celery=broker.celery)
             results = _results(broker, place, f"{PREFIX}results_{token}")
         except Failure as failure:
             shown = urls.masked(broker.url), urls.masked(broker.backend or "")
@@ -104,5 +105,5 @@ def _results(broker: Broker, place: Place, name: str) -> Place | None:
     if broker.backend == NO_RESULTS:
         return None
     url = broker.backend or place.usual_results
-    results = results_place_of(url, name)
+    results = results_place_of(url, name, celery=broker.celery)
     return place if url == place.usual_results and type(results) is type(place) else results

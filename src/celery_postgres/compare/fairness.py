@@ -111,10 +111,14 @@ def _distance(standings: Sequence[Standing]) -> Iterator[str]:
     remote = [one.contender.name for one in standings if not one.is_local]
     if local and remote:
         yield (
-            f"{listed(remote)} is reached over the network and {listed(local)} is on this machine: latencies "
-            "compare the network, too, and a local server shares the processors with workers and clients. "
-            "Put all of them at the same distance."
+            f"{listed(remote)} {_be(remote)} reached over the network and {listed(local)} {_be(local)} on "
+            "this machine: latencies compare the network, too, and a local server shares the processors with "
+            "workers and clients. Put all of them at the same distance."
         )
+
+
+def _be(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _in_memory(standing: Standing) -> Iterator[str]:

@@ -37,6 +37,8 @@ _NEUTRAL: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "result_backend": NO_BACKEND,
     "result_backend_transport_options": {},
+    "database_table_schemas": {},
+    "database_table_names": {},
 }
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Mapping
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
+from celery_postgres import SCHEMES, dsn
 from celery_postgres.url import veiled
 
 MASK = "**"
 
 _NAMED = re.compile(r"(?P<name>[^=:/|]+)=(?=[A-Za-z][A-Za-z0-9+.]*://)")
-_SECRET = re.compile("pass|pwd|secret|token|key|cred", re.IGNORECASE)
+_SECRET = re.compile("pass|pwd|secret|token|key|cred|dsn", re.IGNORECASE)
+# A | may stand in a password: it parts two URLs only where another one follows.
+_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.]*://.*?(?=\|(?:[A-Za-z][A-Za-z0-9+.]*://|none$)|$)", re.DOTALL | re.IGNORECASE
+)
 
 
 def parsed(text: str) -> tuple[str | None, str, str | None]:
@@ -31,6 +37,8 @@ def parsed(text: str) -> tuple[str | None, str, str | None]:
 
 def masked(url: str) -> str:
     """The URL with `**` in the place of whatever may be secret."""
+    if scheme_of(url).partition("+")[0] in SCHEMES:
+        return dsn.mask(url, MASK)
     scheme, mark, rest = url.partition("://")
     match = re.match(r"([^/?#]*)([^?#]*)\??(.*)", rest)
     if not mark or match is None or "@" in match[2] or "#" in rest:
@@ -48,7 +56,16 @@ def masked(url: str) -> str:
 
 def masked_in(argument: str) -> str:
     """An argument of a command, with each URL in it masked."""
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.]*://[^|\s]*", lambda match: masked(match[0]), argument)
+    return _URL.sub(lambda match: masked(match[0]), argument)
+
+
+def masked_value(name: str, value: object) -> object:
+    """The value of an option of this name, with whatever may be secret in it masked."""
+    if isinstance(value, Mapping):
+        return {key: masked_value(str(key), inner) for key, inner in value.items()}
+    if _SECRET.search(name) and not isinstance(value, (bool, int, float)) and value is not None:
+        return masked_in(value) if isinstance(value, str) and "://" in value else MASK
+    return masked_in(value) if isinstance(value, str) else value
 
 
 def scheme_of(url: str) -> str:
@@ -75,7 +92,12 @@ def hosts(url: str) -> list[str]:
 
 def is_local(url: str) -> bool:
     """Whether it leads to this machine, by loopback or by a socket. False where it cannot be told."""
-    return all(host.startswith("/") or _is_loopback(host) for host in hosts(url))
+    return all(is_local_host(host) for host in hosts(url))
+
+
+def is_local_host(host: str) -> bool:
+    """The same for a host, or the path of a socket."""
+    return host.startswith("/") or _is_loopback(host)
 
 
 def _without_port(host: str) -> str:

@@ -10,7 +10,10 @@ from psycopg import sql
 from celery_postgres.rights import grants, identifier
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
+    from typing_extensions import LiteralString
 
 #: Schemas of verifications, of which two may go on at once, are no part of anybody's application.
 PREFIX = "celery_verify_"
@@ -183,11 +186,15 @@ def version(connection: psycopg.Connection[Any], name: str) -> str | None:
 
 
 def is_used(connection: psycopg.Connection[Any], name: str) -> bool:
-    """Whether a schema of ours has queues."""
-    row = connection.execute(
-        sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(name, "queue"))
-    ).fetchone()
-    return row == (True,)
+    """Whether a schema of ours holds anything but what it is made with: queues, or results alone."""
+    return any(
+        connection.execute(
+            sql.SQL("SELECT FROM {}{} LIMIT 1").format(sql.Identifier(name, table), sql.SQL(ours))
+        ).fetchone()
+        is not None
+        for table, ours in _filled(connection, name)
+        if table != "epoch"  # the server's present life, which whoever looks enters
+    )
 
 
 def drop(connection: psycopg.Connection[Any], name: str) -> None:
@@ -197,15 +204,21 @@ def drop(connection: psycopg.Connection[Any], name: str) -> None:
 
 def empty(connection: psycopg.Connection[Any], name: str) -> None:
     """Delete every row of a schema of ours, but for its version and the exchanges that it is made with."""
+    tables = list(_filled(connection, name))
+    with connection.transaction():
+        for table, ours in tables:
+            connection.execute(sql.SQL("DELETE FROM {}{}").format(sql.Identifier(name, table), sql.SQL(ours)))
+
+
+def _filled(connection: psycopg.Connection[Any], name: str) -> Iterator[tuple[str, LiteralString]]:
+    """The tables of a schema of ours that are filled by use, each with the condition for what is not ours."""
     tables = connection.execute(
         """SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'
               AND relname <> 'schema_version'""",
         (identifier(name),),
     ).fetchall()
-    with connection.transaction():
-        for (table,) in tables:
-            ours = sql.SQL(" WHERE name NOT LIKE 'amq.%'" if table == "exchange" else "")
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, table)) + ours)
+    for (table,) in tables:
+        yield table, " WHERE name NOT LIKE 'amq.%'" if table == "exchange" else ""
 
 
 def drop_tables(connection: psycopg.Connection[Any], name: str) -> None:

@@ -60,7 +60,8 @@ class Ground:
         with self.transaction() as connection:
             found = catalog.schema(connection, self.schema)
             if found.ours and catalog.is_used(connection, self.schema):
-                raise Fault(f"the schema {self.schema} is in use: it has queues", _ONE_OF_ITS_OWN)
+                said = f"the schema {self.schema} is in use: it holds queues, messages or results"
+                raise Fault(said, _ONE_OF_ITS_OWN)
             if found.relations and not found.ours:
                 raise Fault(f"the schema {self.schema} holds tables of somebody else", _ONE_OF_ITS_OWN)
         # Said beforehand: whatever comes in between, it is removed.

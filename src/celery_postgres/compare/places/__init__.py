@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from celery_postgres.compare import urls
 from celery_postgres.compare.failure import Failure
 
@@ -12,24 +14,32 @@ from .postgresql import PostgresqlPlace
 from .redis import RedisPlace
 from .sqlalchemy import SqlalchemyPlace
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = ["Place", "Usage", "place_of", "results_place_of", "title_of"]
 
 _KINDS: tuple[type[Place], ...] = (PostgresqlPlace, RedisPlace, AmqpPlace, SqlalchemyPlace, PgmqPlace)
 
 
-def place_of(url: str, name: str, prepared_schema: str | None = None) -> Place:
-    """The place of this name for the messages of a broker. Raises Failure for a kind that is not known."""
+def place_of(
+    url: str, name: str, prepared_schema: str | None = None, *, celery: Mapping[str, Any] | None = None
+) -> Place:
+    """The place of this name for the messages of a broker. Raises Failure for a kind that is not known.
+
+    `celery` holds those of Celery's settings that say how to connect.
+    """
     kind = _kind_of(url)
     if kind is None:
         raise _unknown(url, "a broker", [scheme for known in _KINDS for scheme in known.schemes])
-    return kind(url, name, prepared_schema)
+    return kind(url, name, prepared_schema, celery)
 
 
-def results_place_of(url: str, name: str) -> Place:
+def results_place_of(url: str, name: str, *, celery: Mapping[str, Any] | None = None) -> Place:
     """The same for the results of a result backend."""
     for kind in _KINDS:
         if _fits(url, kind.result_schemes):
-            return kind(url, name)
+            return kind(url, name, None, celery)
     raise _unknown(url, "a result backend", [scheme for known in _KINDS for scheme in known.result_schemes])
 
 

@@ -126,6 +126,8 @@ class AmqpPlace(Place):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        with Connection(self.url, connect_timeout=5) as connection:
+        settings = {"ssl": "broker_use_ssl", "login_method": "broker_login_method"}
+        given = {name: value for name, of in settings.items() if (value := self.celery.get(of))}
+        with Connection(self.url, connect_timeout=5, **given) as connection:
             connection.connect()
             yield connection

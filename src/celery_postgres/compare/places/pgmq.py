@@ -35,7 +35,7 @@ class PgmqPlace(Place):
     @property
     def is_local(self) -> bool:
         with self._connected() as connection:
-            return postgresql.is_local(connection)
+            return postgresql.is_here(connection)
 
     def reach(self) -> None:
         if importlib.util.find_spec("pgmq") is None:

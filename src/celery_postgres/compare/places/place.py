@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery_postgres.compare import processes, urls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -46,8 +46,16 @@ class Place(ABC):
     """Of broker URLs; one that ends with + is a beginning."""
     result_schemes: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, url: str, name: str, prepared_schema: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        prepared_schema: str | None = None,
+        celery: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`celery` holds those of Celery's settings that say how to connect, such as `broker_use_ssl`."""
         self.url = url
+        self.celery = celery or {}
         self.name = name
         self.prepared_schema = prepared_schema
         self.reply_queues: set[str] = set()

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from celery_postgres import dsn
-from celery_postgres.compare import processes
+from celery_postgres.compare import processes, urls
 from celery_postgres.compare.failure import Failure, worded
 from celery_postgres.enlistment import enlist
 from celery_postgres.errors import Error
@@ -147,7 +147,7 @@ class PostgresqlPlace(Place):
 
     def _is_local_server(self) -> bool:
         with self._connected() as connection:
-            return is_local(connection)
+            return is_here(connection)
 
     def _dsn(self) -> Dsn:
         return dsn.parse(self.url)
@@ -186,10 +186,16 @@ def listing_of(connection: psycopg.Connection[Any]) -> set[str]:
 
 
 def is_local(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server is a process of this machine that we can see."""
     row = connection.execute(
         "SELECT coalesce(inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1', true)"
     ).fetchone()
     return row == (True,)
+
+
+def is_here(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the way to it ends on this machine: also in a container, which has a network of its own."""
+    return is_local(connection) or urls.is_local_host(connection.info.host)
 
 
 def postmaster_of(connection: psycopg.Connection[Any]) -> int | None:

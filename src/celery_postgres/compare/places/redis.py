@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +39,11 @@ class RedisPlace(Place):
             raise Failure(
                 f"Redis at {where} does not let us in ({worded(error)}): correct user and password in the URL"
             ) from error
-        except (redis.RedisError, OSError, ValueError) as error:
+        except ValueError as error:  # what it says may be a piece of the password
+            raise Failure(
+                f"the URL {where} cannot be read: write / in a password as %2F, @ as %40 and # as %23"
+            ) from error
+        except (redis.RedisError, OSError) as error:
             raise Failure(
                 f"no Redis answers at {where} ({worded(error)}): start it, or correct the URL"
             ) from error
@@ -133,7 +139,15 @@ class RedisPlace(Place):
         url = self.url
         if urls.scheme_of(url) in ("redis+socket", "socket"):
             url = "unix://" + url.partition("://")[2].replace("virtual_host=", "db=")
-        return redis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=3, socket_timeout=10)
+        # Celery knows names of the module `ssl` in a URL, and takes the certificates from its settings.
+        url = re.sub("(?<=ssl_cert_reqs=)CERT_([A-Z]+)", lambda match: match[1].lower(), url)
+        asked = self.celery.get("broker_use_ssl") or self.celery.get("redis_backend_use_ssl")
+        tls = dict(asked) if isinstance(asked, Mapping) else {}
+        if asked:
+            url = re.sub("^redis:", "rediss:", url, flags=re.IGNORECASE)
+        return redis.Redis.from_url(
+            url, decode_responses=True, socket_connect_timeout=3, socket_timeout=10, **tls
+        )
 
 
 _INSTALL = "pip install 'celery[redis]'"

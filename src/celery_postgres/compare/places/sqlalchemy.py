@@ -49,7 +49,7 @@ class SqlalchemyPlace(Place):
         if self._is_sqlite:
             return True
         with self._connected() as connection:
-            return postgresql.is_local(connection)
+            return postgresql.is_here(connection)
 
     def reach(self) -> None:
         if importlib.util.find_spec("sqlalchemy") is None:

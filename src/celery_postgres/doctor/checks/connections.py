@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 #: A worker opens five in its main process, see docs/operations.md.
 _LEFT_AT_LEAST = 5
 
+# Of another role's session we are told the role, and its kind only as a member of pg_read_all_stats.
 _USED = """SELECT current_setting('max_connections')::int
        - current_setting('superuser_reserved_connections')::int
        - coalesce(current_setting('reserved_connections', true), '0')::int,
-       count(*) FILTER (WHERE backend_type = 'client backend'),
+       count(*),
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        count(*) FILTER (WHERE usename = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
-       count(*) FILTER (WHERE datname = current_database() AND backend_type = 'client backend')
-  FROM pg_stat_activity"""
+       count(*) FILTER (WHERE datname = current_database())
+  FROM pg_stat_activity
+ WHERE backend_type = 'client backend' OR backend_type IS NULL AND usesysid IS NOT NULL"""
 
 
 def check(patient: Patient) -> Iterator[Finding]:
