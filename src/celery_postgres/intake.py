@@ -63,6 +63,8 @@ _log = logging.getLogger(__name__)
 #: in that time to be worth it: what is in hand may be running, and then somebody waits for the next claim.
 GATHER_DELAY = 0.005
 _GATHERED_AT_LEAST = 5
+#: The pace is that of so many seconds: tasks that began together end together, and that is no pace.
+_PACE_OVER = 0.05
 
 FLUSHES_AT_MOST = 3
 
@@ -122,7 +124,8 @@ class Intake:
         self._claiming = True
         self._aside = False
         self._waiting_since = 0.0
-        self._settled_at = 0.0
+        self._settled = 0
+        self._settled_since = 0.0
         self._settled_per_s = 0.0
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
@@ -323,12 +326,13 @@ class Intake:
             raise
 
     def _note_pace(self, settled: int) -> None:
-        """How many are settled in a second, going by the last few batches."""
-        if settled:
-            now = time.monotonic()
-            pace = settled / max(now - self._settled_at, 1e-6)
-            self._settled_per_s = (self._settled_per_s + pace) / 2
-            self._settled_at = now
+        """How many are settled in a second, going by the last moment."""
+        self._settled += settled
+        elapsed = time.monotonic() - self._settled_since
+        if elapsed >= _PACE_OVER:
+            self._settled_per_s = self._settled / elapsed
+            self._settled_since += elapsed
+            self._settled = 0
 
     def _answered(self, turn: Turn, sent_at: float, batch: Batch) -> None:
         age = time.monotonic() - sent_at
