@@ -28,6 +28,8 @@ class BroadcastReader:
     def __init__(self) -> None:
         self.due = False
         """Whether a read may find something."""
+        self._reading = False
+        """Whether one is under way: the next one begins where it ends."""
         self._seen: dict[int, str] = {}
         self._page: tuple[list[int], str, str, int, int] | None = None
 
@@ -42,8 +44,13 @@ class BroadcastReader:
 
     @property
     def wanted(self) -> bool:
-        """Whether a read is due, and of any queue."""
-        return self.due and bool(self._seen)
+        """Whether a read is due, of any queue, and none under way."""
+        return self.due and not self._reading and bool(self._seen)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a read is due, and has to wait for the one under way."""
+        return self.due and self._reading
 
     def follow(self, queue_id: int, snapshot: str) -> None:
         """Read the queue from a snapshot on; one that is followed already keeps its place."""
@@ -57,15 +64,19 @@ class BroadcastReader:
         """The next read, if one is due; `arrive(entry)` gets what it finds."""
         if not self.wanted:
             return
-        self.due = False
-        turn.on_failure(lambda: setattr(self, "due", True))
+        self.due, self._reading = False, True
+        turn.on_failure(self._failed)
         call = self.call()
 
         def read(rows: Rows) -> None:
+            self._reading = False
             for entry in self.take(call, rows):
                 arrive(entry)
 
         turn.add(call, read)
+
+    def _failed(self) -> None:
+        self.due, self._reading = True, False
 
     def call(self) -> Call:
         """The next read; its rows go to `take`. Reading again after a failure needs nothing else."""

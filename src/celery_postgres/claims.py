@@ -32,23 +32,29 @@ class Claims:
     @property
     def wanted(self) -> bool:
         """Whether a source has room and may find something."""
-        return any(source.look and source.room() > 0 for source in self._roster.sources)
+        return any(_may_find(source) and source.room() > 0 for source in self._roster.sources)
 
     def add_to(self, turn: Turn) -> None:
         for source in self._roster.sources:
-            room = source.room() if source.look else 0
+            room = source.room() if _may_find(source) else 0
             if room > 0:
                 self._add(turn, source, room)
 
     def _add(self, turn: Turn, source: Source, room: int) -> None:
         source.look = False
-        turn.on_failure(lambda: setattr(source, "look", True))
+        source.asked += room
+        turn.on_failure(lambda: self._failed(source, room))
         turn.add(
             (sql.CLAIM, (self._consumer_id, source.turn_order(), room)),
             lambda rows: self._read(source, room, rows),
         )
 
+    def _failed(self, source: Source, room: int) -> None:
+        source.asked -= room
+        source.look = True
+
     def _read(self, source: Source, room: int, rows: Rows) -> None:
+        source.asked -= room
         batch = read_claimed(rows)
         source.weigh(len(batch), sum(len(claimed.body) for claimed in batch))
         for claimed in batch:
@@ -62,3 +68,8 @@ class Claims:
         source.full_claims = 0
         if self._idleness.begin(source.queue_ids):
             source.look = True  # once more, now that publishers see that somebody waits
+
+
+def _may_find(source: Source) -> bool:
+    """While claims are under way that is likely where those before them came back full."""
+    return source.look or source.full_claims > 0

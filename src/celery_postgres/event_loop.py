@@ -148,8 +148,7 @@ class EventLoop:
         self._watchdog.turned()
         if self._intake.session.over is not None:
             self._intake.pump()
-        if not self._intake.session.busy:
-            self._send()
+        self._send()
 
     def tick(self) -> None:
         """In any thread: something was settled or asked for."""

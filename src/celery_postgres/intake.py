@@ -3,7 +3,8 @@
 A turn gathers what has piled up (acknowledgements, releases, rejections, a claim for each channel that has
 room, a read of the broadcast log) into one batch and sends it without waiting. While it is under way the
 worker hands out tasks; what piles up meanwhile joins the next turn. So batches grow with the load by
-themselves, and the loop never waits for a round trip.
+themselves, and the loop never waits for a round trip. Where that is a long one, the next turn does not wait
+for it either.
 
     bell, poll, credit ──▶ turn ──▶ pump ──▶ arrivals ──▶ the channels' callbacks
                             ▲                               │
@@ -66,6 +67,10 @@ _GATHERED_AT_LEAST = 5
 #: The pace is that of so many seconds: tasks that began together end together, and that is no pace.
 _PACE_OVER = 0.05
 
+#: Seconds after which a batch under way is no longer waited for, and how many may be under way then.
+OVERTAKE_AFTER = 0.0015
+_TURNS_AT_MOST = 8
+
 FLUSHES_AT_MOST = 3
 
 #: An answer that took longer, in seconds, may have lain in a link that was cut. The server gave the session
@@ -124,6 +129,9 @@ class Intake:
         self._claiming = True
         self._aside = False
         self._waiting_since = 0.0
+        self._turns: set[Turn] = set()
+        """Those under way."""
+        self._sent_at = 0.0
         self._settled = 0
         self._settled_since = 0.0
         self._settled_per_s = 0.0
@@ -221,6 +229,15 @@ class Intake:
         subscription.deliver(delivery)
         return True
 
+    def deliver_arrived(self) -> int:
+        """Hand over what has arrived by now, and not what arrives meanwhile; returns how many."""
+        delivered = 0
+        for _ in range(len(self._arrivals)):
+            if not self.deliver_one():  # a callback cancelled its consumer, or waited for more itself
+                break
+            delivered += 1
+        return delivered
+
     # -- settling ------------------------------------------------------------------------------------
 
     def ack(self, claimed: Claimed) -> None:
@@ -278,13 +295,21 @@ class Intake:
     # -- turns ---------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Send what has piled up, unless a batch is under way; never blocks."""
+        """Send what has piled up, unless a batch is under way that should be back soon; never blocks."""
         session = self.session
-        if session.away or session.busy or not self._has_work or time.monotonic() < self._resume_at:
+        if session.away or not self._may_send or not self._has_work or time.monotonic() < self._resume_at:
             return
         with session.riding_out(), self._lock:
-            if not session.busy and not self._can_wait():
+            if self._may_send and not self._can_wait():
                 self._send(claiming=self._claiming and not self._aside)
+
+    @property
+    def _may_send(self) -> bool:
+        if not self.session.busy:
+            return True
+        if not 0 < len(self._turns) < _TURNS_AT_MOST:
+            return False
+        return time.monotonic() - self._sent_at > OVERTAKE_AFTER
 
     @property
     def _has_work(self) -> bool:
@@ -313,15 +338,17 @@ class Intake:
         turn = Turn()
         try:
             self._settlements.add_to(turn, self._roster.queue, self._refilled)
-            if claiming:
+            if claiming and not self._reader.waits:  # a task must not overtake a command
                 self._claims.add_to(turn)
                 if self._reader.wanted:
                     self._reader.add_to(turn, self._arrive)
                     turn.on_success(self._wait_for_log)
             if turn.calls:
-                sent_at = time.monotonic()
+                sent_at = self._sent_at = time.monotonic()
+                self._turns.add(turn)
                 self.session.send(turn.calls, lambda batch: self._answered(turn, sent_at, batch))
         except BaseException:
+            self._turns.discard(turn)
             turn.undo()
             raise
 
@@ -335,6 +362,7 @@ class Intake:
             self._settled = 0
 
     def _answered(self, turn: Turn, sent_at: float, batch: Batch) -> None:
+        self._turns.discard(turn)
         age = time.monotonic() - sent_at
         if batch.error is None and age > STALE_AFTER:
             # As if it had been lost: over the next session both sides find out what is whose.
@@ -557,6 +585,7 @@ class Intake:
         for source in self._roster.sources:
             source.look = True
             source.full_claims = 0
+            source.asked = 0
         self._reader.due = True
         self._resume_at = 0.0
         self.pace()

@@ -30,6 +30,8 @@ class Source:
         self.queue_ids: deque[int] = deque()
         self.arrived = 0
         """How many were claimed and not yet handed over."""
+        self.asked = 0
+        """How many the claims under way may bring."""
         self.look = True
         """Whether a claim may find something: at first, after a bell, after one that came back full."""
         self.full_claims = 0
@@ -38,7 +40,7 @@ class Source:
 
     def room(self) -> int:
         """How many to claim now."""
-        return min(self._window(), self._ahead) - self.arrived
+        return min(self._window(), self._ahead) - self.arrived - self.asked
 
     def weigh(self, count: int, size: int) -> None:
         """Learn from a claim of so many bytes; small ones make the next claims larger step by step."""
@@ -47,7 +49,7 @@ class Source:
 
     def has_enough(self) -> bool:
         """Whether there is a backlog, of which at least half a window is in hand."""
-        return self.full_claims > 0 and self.room() * 2 <= self._size()
+        return self.full_claims > 0 and (self.room() + self.asked) * 2 <= self._size()
 
     def turn_order(self) -> list[int]:
         """Each claim begins with another queue, so none starves."""

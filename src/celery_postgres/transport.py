@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Outside an event loop the socket is looked at so often while messages wait for their callbacks, in seconds.
-_PUMP_EVERY = 0.001
-
 
 class Transport(base.Transport):
     """One connection of kombu's; it is its own connection object, as in kombu's virtual transports."""
@@ -74,7 +71,6 @@ class Transport(base.Transport):
         self._maintenance: Maintenance | None = None
         self._hub: Any = None
         self._loop: EventLoop | None = None
-        self._next_pump = 0.0
         self._server: Server | None = None
         self._pid = os.getpid()
         worker.adapt(gossip=self._wants_gossip())
@@ -106,22 +102,10 @@ class Transport(base.Transport):
         session, server = self._database.open_set_up()
         if self._commands is not None:  # kombu connects again where `verify_connection` says no
             self._commands.close()
-            self._leave_what_is_over()
         self._server = server
         self._commands = Commands(session, server, self._bell, self.options)
         self._reopening = Reopening(self._database.open, lambda opened: opened[0].close())
         return self
-
-    def _leave_what_is_over(self) -> None:
-        """Its consumers are gone, and so are their channels, which kombu opens anew."""
-        if self._intake is None or self._intake.session.over is None:
-            return
-        self._detach()
-        if self._maintenance is not None:
-            self._maintenance.stop()
-        self._intake.close()
-        self._intake = self._maintenance = None
-        self.channels.clear()
 
     @property
     def place(self) -> tuple[object, ...] | None:
@@ -256,7 +240,7 @@ class Transport(base.Transport):
     # -- waiting: without an event loop --------------------------------------------------------------
 
     def drain_events(self, connection: Transport, timeout: float | None = None) -> None:
-        """Deliver one message, as kombu says; blocks for it.
+        """Deliver what has arrived, at least one message; blocks for it.
 
         Raises `socket.timeout` when none arrives within `timeout` seconds; None waits for ever.
         """
@@ -264,12 +248,10 @@ class Transport(base.Transport):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             if intake is not None:
-                if not intake.has_arrived or time.monotonic() >= self._next_pump:
-                    intake.pump()
-                    intake.poll()
-                    self._next_pump = time.monotonic() + _PUMP_EVERY
+                intake.pump()
+                intake.poll()
                 intake.turn()
-                if intake.deliver_one():
+                if intake.deliver_arrived():
                     return
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

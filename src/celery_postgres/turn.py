@@ -41,5 +41,7 @@ class Turn:
             step()
 
     def undo(self) -> None:
-        for step in self._undo:
+        """Only the first time: a session that is lost while this is sent fails it before the sender hears."""
+        steps, self._undo = self._undo, []
+        for step in steps:
             step()

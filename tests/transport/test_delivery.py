@@ -370,42 +370,16 @@ def test_header_that_looks_like_a_value_of_kombus(new_queue, connection, value):
     assert queue.get(no_ack=True).headers["trace"] == value
 
 
-def test_one_event_at_a_time(new_queue, publish, connection):
-    """Who counts calls of `drain_events` counts messages, however many have come at once."""
-    queue = new_queue()
-    publish(queue, 1, 2, 3)
-    with Inbox(connection.channel(), queue, no_ack=True) as inbox:
-        for count in (1, 2, 3):
-            connection.drain_events(timeout=10)
-            assert len(inbox.messages) == count
-
-
-@pytest.mark.ours("sessions, claims and locks are ours")
-class TestConnectingAgain:
-    """kombu connects again with the same transport."""
-
-    def test_after_the_consumers_were_declared_dead(self, new_queue, publish, connection):
-        """They are left behind; the connection publishes and consumes as before."""
-        queue = new_queue()
-        with Inbox(connection.channel(), queue, no_ack=True):
-            connection.transport.intake.give_up()
-        assert not connection.connected
-        connection.ensure_connection(max_retries=1, timeout=10)
-        assert connection.connected
-        session = connection.transport.commands.session
-        publish(queue(connection.channel()), 1)
-        assert connection.transport.commands.session is session
-        assert queue(connection.channel()).get(no_ack=True).payload == 1
-
-    def test_lock_that_is_in_the_way_of_a_consumer(self, fresh_broker):
-        """It passes: an error of the connection, after which Celery's worker tries again."""
-        with (
-            fresh_broker.connection(transport_options={"lock_timeout": 0.2}) as connection,
-            psycopg.connect(fresh_broker.url) as holder,
-        ):
-            queue = Queue("q")(connection.channel())
-            queue.declare()
-            inbox = Inbox(connection.channel(), queue)
-            holder.execute("LOCK celery.consumer_queue IN SHARE MODE")
-            with pytest.raises(connection.connection_errors, match="lock timeout"):
-                inbox.consumer.consume()
+@pytest.mark.ours("claims and locks are ours")
+def test_lock_that_is_in_the_way_of_a_consumer(fresh_broker):
+    """It passes: an error of the connection, after which Celery's worker tries again."""
+    with (
+        fresh_broker.connection(transport_options={"lock_timeout": 0.2}) as connection,
+        psycopg.connect(fresh_broker.url) as holder,
+    ):
+        queue = Queue("q")(connection.channel())
+        queue.declare()
+        inbox = Inbox(connection.channel(), queue)
+        holder.execute("LOCK celery.consumer_queue IN SHARE MODE")
+        with pytest.raises(connection.connection_errors, match="lock timeout"):
+            inbox.consumer.consume()
