@@ -52,7 +52,7 @@ class EventLoop:
         intake.lookout.on_look = self._watchdog.look
         hub.on_tick.add(self._on_tick)
         intake.on_look_planned = lambda: self._soon(self._plan_look)
-        intake.pacer.on_pumped = lambda: self._soon(self.advance)
+        intake.pacer.on_pumped = lambda: self._soon(self._resume)
         intake.lookout.on_change = lambda: self._soon(self._changed)
         self._changed()
         self._soon(self._on_timer)
@@ -177,8 +177,13 @@ class EventLoop:
                 intake.pump()
                 self._send()
                 if intake.has_arrived:
-                    self._soon(self.advance)
+                    self._soon(self._resume)
                 return
+
+    def _resume(self) -> None:
+        """`advance`, soon. A loop that is ending does that once more, and would log what the tick raises."""
+        if self._intake.session.over is None:
+            self.advance()
 
     def _send(self) -> None:
         self._intake.turn()
