@@ -9,6 +9,7 @@ import pytest
 
 from celery_postgres.compare import Broker, names_of, urls
 from celery_postgres.compare.address import Address
+from celery_postgres.compare.failure import Failure
 from celery_postgres.compare.notes import Event, Notes, Pen
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def test_address_keeps_numbers_as_keys(tmp_path: Path, monkeypatch: pytest.Monke
     for name, value in given.environment().items():
         monkeypatch.setenv(name, value)
     assert Address.from_environment() == given
+
+
+def test_setting_that_cannot_be_handed_over(tmp_path: Path) -> None:
+    """It is one contender's failure, in one line."""
+    settings = {"broker_url": "redis://", "result_backend": "redis://", "on_connect": lambda: None}
+    with pytest.raises(Failure, match="cannot be handed to the workers"):
+        Address(settings, tmp_path / "notes", tmp_path / "journal").environment()
 
 
 def test_names() -> None:

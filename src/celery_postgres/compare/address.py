@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .failure import Failure, worded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -47,10 +49,16 @@ class Address:
         return str(self.settings["task_default_queue"])
 
     def environment(self) -> dict[str, str]:
-        """The variables that hold it."""
+        """The variables that hold it. Raises Failure for a setting that no other process can be told."""
         broker = dict.fromkeys(_BROKER, str(self.settings["broker_url"]))
         backend = dict.fromkeys(_BACKEND, str(self.settings["result_backend"]))
-        return {**broker, **backend, VARIABLE: b64encode(pickle.dumps(asdict(self))).decode()}
+        try:
+            told = pickle.dumps(asdict(self))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise Failure(
+                f"a setting cannot be handed to the workers ({worded(error)}): give a plain value for it"
+            ) from error
+        return {**broker, **backend, VARIABLE: b64encode(told).decode()}
 
     @classmethod
     def from_environment(cls) -> Address:
