@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -13,12 +12,11 @@ import pytest
 from celery_postgres.compare import Broker, Request
 from celery_postgres.compare.arena import Arena
 from celery_postgres.compare.contenders import Candidate, candidates
+from tests.fixtures.redis_server import redis_url
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A database for each process of the tests, since what is listed there has to be what one test made.
-REDIS = f"redis://127.0.0.1:6379/{10 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) % 4}"
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 
 KINDS = ("postgresql", "redis", "amqp", "sqla", "sqlite")
@@ -44,8 +42,7 @@ def require(name: str, port: int) -> None:
 def url_of(kind: str, database_url: str, folder: Path) -> str:
     """Where a kind is; skips the test if it is not there."""
     if kind == "redis":
-        require("Redis", 6379)
-        return REDIS
+        return redis_url()
     if kind == "amqp":
         require("RabbitMQ", 5672)
         return RABBITMQ

@@ -19,8 +19,9 @@ from celery_postgres.compare.contenders import PREFIX
 from celery_postgres.compare.notes import Event
 from celery_postgres.compare.report import json_file
 from tests.fixtures.process import Process
+from tests.fixtures.redis_server import redis_url
 
-from .servers import REDIS, arena, rabbitmq_names, require, url_of
+from .servers import arena, rabbitmq_names, url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RECEIPTS = {"plain", "named", "keyed", "pinned", "sent"}
@@ -64,12 +65,11 @@ def test_beside_its_present_broker(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --with it is compared on its present broker; what waits in its queues there is not taken."""
-    require("Redis", 6379)
     import redis
 
-    monkeypatch.setenv("SHOP_BROKER", REDIS)
+    monkeypatch.setenv("SHOP_BROKER", redis_url())
     monkeypatch.setenv("SHOP_FILE", str(tmp_path / "said"))
-    with redis.Redis.from_url(REDIS) as client:
+    with redis.Redis.from_url(redis_url()) as client:
         client.rpush("orders", "theirs")
         try:
             done = subprocess.run(

@@ -11,8 +11,9 @@ from celery import chord
 
 from celery_postgres.compare.notes import Event
 from celery_postgres.compare.places import place_of
+from tests.fixtures.redis_server import redis_url
 
-from .servers import KINDS, REDIS, arena, rabbitmq_names, require, url_of
+from .servers import KINDS, arena, rabbitmq_names, url_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,13 +92,12 @@ def test_leaves_nothing(kind: str, database_url: str, tmp_path: Path) -> None:
 
 def test_redis_in_use() -> None:
     """What others keep in the database stays, also a queue that every application calls celery."""
-    require("Redis", 6379)
     import redis
 
-    with redis.Redis.from_url(REDIS) as client:
+    with redis.Redis.from_url(redis_url()) as client:
         client.rpush("celery", "theirs")
         try:
-            with arena(REDIS) as made:
+            with arena(redis_url()) as made:
                 worker = made.start_worker()
                 made.wait_ready(worker)
                 made.send("echo", 1).get(timeout=20)
