@@ -103,15 +103,8 @@ class EventLoop:
         if descriptor is None:
             return
         # A lost session's number is free, and somebody else's by now, perhaps.
-        if self._callback(self._hub.readers, descriptor) == self._on_readable:
+        if self._hub.readers.get(descriptor, (None,))[0] == self._on_readable:
             self._hub.remove_reader(descriptor)
-        if self._callback(self._hub.writers, descriptor) == self._on_writable:
-            self._hub.remove_writer(descriptor)
-
-    @staticmethod
-    def _callback(registered: Any, descriptor: int) -> Any:
-        entry = registered.get(descriptor)
-        return entry[0] if entry else None
 
     def _on_readable(self) -> None:
         self._has_polled = True
@@ -119,10 +112,6 @@ class EventLoop:
             self.advance()
         finally:
             self._has_polled = False
-
-    def _on_writable(self) -> None:
-        if self._intake.session.flush() and self._descriptor is not None:
-            self._hub.remove_writer(self._descriptor)
 
     # -- turns ---------------------------------------------------------------------------------------
 
@@ -187,8 +176,10 @@ class EventLoop:
 
     def _send(self) -> None:
         self._intake.turn()
-        if self._intake.session.unsent and self._descriptor is not None:
-            self._hub.add_writer(self._descriptor, self._on_writable)
+        if self._intake.session.unsent:
+            # The kernel takes no more for now. kombu's hub cannot wait for that as well at a descriptor that
+            # it reads: its epoll ignores a second registration.
+            self._intake.pacer.arm()
 
 
 class Waker:

@@ -30,6 +30,7 @@ from .cadence import Cadence
 from .claims import Claims
 from .dead_letter import Burial
 from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound, passing_is_unavailable
+from .gathering import Gathering
 from .held import Held
 from .idleness import Idleness
 from .line import Line
@@ -44,7 +45,7 @@ from .sql import messages as sql
 from .sql import topology as topology_sql
 from .subscription import Roster, Source, Subscription
 from .topology import deletion
-from .turn import Turn
+from .turn import Turn, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,17 +60,6 @@ if TYPE_CHECKING:
     from .wire import Batch, Call, Session
 
 _log = logging.getLogger(__name__)
-
-#: How long acknowledgements are gathered while there is a backlog and enough to do, and how many have to come
-#: in that time to be worth it: what is in hand may be running, and then somebody waits for the next claim.
-GATHER_DELAY = 0.005
-_GATHERED_AT_LEAST = 5
-#: The pace is that of so many seconds: tasks that began together end together, and that is no pace.
-_PACE_OVER = 0.05
-
-#: Seconds after which a batch under way is no longer waited for, and how many may be under way then.
-OVERTAKE_AFTER = 0.0015
-_TURNS_AT_MOST = 8
 
 FLUSHES_AT_MOST = 3
 
@@ -128,13 +118,8 @@ class Intake:
         self._recovery.on_declared_dead = self.give_up
         self._claiming = True
         self._aside = False
-        self._waiting_since = 0.0
-        self._turns: set[Turn] = set()
-        """Those under way."""
-        self._sent_at = 0.0
-        self._settled = 0
-        self._settled_since = 0.0
-        self._settled_per_s = 0.0
+        self._turns = Turns()
+        self._gathering = Gathering()
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
         self._patience = Patience()
@@ -305,11 +290,7 @@ class Intake:
 
     @property
     def _may_send(self) -> bool:
-        if not self.session.busy:
-            return True
-        if not 0 < len(self._turns) < _TURNS_AT_MOST:
-            return False
-        return time.monotonic() - self._sent_at > OVERTAKE_AFTER
+        return not self.session.busy or self._turns.may_overtake()
 
     @property
     def _has_work(self) -> bool:
@@ -317,24 +298,17 @@ class Intake:
         return bool(self._settlements) or self._claims.wanted or self._reader.wanted
 
     def _can_wait(self) -> bool:
-        """Under load a fuller batch is worth a few milliseconds: the worker has half a window in hand.
-
-        Otherwise every acknowledgement of a fast task would travel alone, with a claim for one message.
-        """
-        if self._settled_per_s * GATHER_DELAY < _GATHERED_AT_LEAST:
-            return False
-        if self._reader.due or not self._settlements.can_wait:
-            return False
-        if not all(source.has_enough() for source in self._roster.sources):
-            return False
-        now = time.monotonic()
-        if not self._waiting_since:
-            self._waiting_since = now
-        return now - self._waiting_since < GATHER_DELAY
+        """Under load a fuller batch is worth a few milliseconds: the worker has half a window in hand."""
+        return (
+            self._gathering.worth_it
+            and not self._reader.due
+            and self._settlements.can_wait
+            and all(source.has_enough() for source in self._roster.sources)
+            and self._gathering.may_go_on()
+        )
 
     def _send(self, *, claiming: bool) -> None:
-        self._waiting_since = 0.0
-        self._note_pace(len(self._settlements))
+        self._gathering.ended(len(self._settlements))
         turn = Turn()
         try:
             self._settlements.add_to(turn, self._roster.queue, self._refilled)
@@ -344,26 +318,16 @@ class Intake:
                     self._reader.add_to(turn, self._arrive)
                     turn.on_success(self._wait_for_log)
             if turn.calls:
-                sent_at = self._sent_at = time.monotonic()
-                self._turns.add(turn)
-                self.session.send(turn.calls, lambda batch: self._answered(turn, sent_at, batch))
+                self._turns.sent(turn)
+                self.session.send(turn.calls, lambda batch: self._answered(turn, batch))
         except BaseException:
-            self._turns.discard(turn)
+            self._turns.ended(turn)
             turn.undo()
             raise
 
-    def _note_pace(self, settled: int) -> None:
-        """How many are settled in a second, going by the last moment."""
-        self._settled += settled
-        elapsed = time.monotonic() - self._settled_since
-        if elapsed >= _PACE_OVER:
-            self._settled_per_s = self._settled / elapsed
-            self._settled_since += elapsed
-            self._settled = 0
-
-    def _answered(self, turn: Turn, sent_at: float, batch: Batch) -> None:
-        self._turns.discard(turn)
-        age = time.monotonic() - sent_at
+    def _answered(self, turn: Turn, batch: Batch) -> None:
+        self._turns.ended(turn)
+        age = time.monotonic() - turn.sent_at
         if batch.error is None and age > STALE_AFTER:
             # As if it had been lost: over the next session both sides find out what is whose.
             batch.error = DatabaseUnavailable(f"an answer came after {age:.0f} s, and may be out of date")

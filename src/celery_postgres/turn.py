@@ -1,7 +1,8 @@
-"""One batch of the consuming session: its calls, who reads the answers, who puts back what is refused."""
+"""The batches of the consuming session: their calls, who reads the answers, who puts back what is refused."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,11 +11,17 @@ if TYPE_CHECKING:
     from .encoding import Rows
     from .wire import Call
 
+#: Seconds after which a batch under way is no longer waited for, and how many may be under way then.
+OVERTAKE_AFTER = 0.0015
+_TURNS_AT_MOST = 8
+
 
 class Turn:
     """Everything that goes to the server at once."""
 
     def __init__(self) -> None:
+        self.sent_at = 0.0
+        """By the monotonic clock."""
         self.calls: list[Call] = []
         self._readers: list[Callable[[Rows], None] | None] = []
         self._undo: list[Callable[[], None]] = []
@@ -45,3 +52,26 @@ class Turn:
         steps, self._undo = self._undo, []
         for step in steps:
             step()
+
+
+class Turns:
+    """Those under way. Not safe between threads."""
+
+    def __init__(self) -> None:
+        self._under_way: set[Turn] = set()
+        self._last_sent_at = 0.0
+
+    def sent(self, turn: Turn) -> None:
+        """It leaves now."""
+        turn.sent_at = self._last_sent_at = time.monotonic()
+        self._under_way.add(turn)
+
+    def ended(self, turn: Turn) -> None:
+        """It was answered, or did not leave after all."""
+        self._under_way.discard(turn)
+
+    def may_overtake(self) -> bool:
+        """Whether the next one may leave although the session is busy: not if that is for something else."""
+        if not 0 < len(self._under_way) < _TURNS_AT_MOST:
+            return False
+        return time.monotonic() - self._last_sent_at > OVERTAKE_AFTER

@@ -11,6 +11,7 @@ import pytest
 from celery_postgres import (
     cadence,
     commands,
+    gathering,
     intake,
     liveness,
     maintenance,
@@ -76,7 +77,7 @@ FIGURES = [
     ("design.md", "at once, after 20 ms and after 150 ms", cadence.AFTER_IDLE, (0.02, 0.15)),
     ("design.md", "takes that for granted for 10 ms", commands.QUIET, 0.01),
     ("design.md", "full three times in a row", subscription.BUSY_AFTER, 3),
-    ("design.md", "waits up to 5 ms longer", intake.GATHER_DELAY, 0.005),
+    ("design.md", "waits up to 5 ms longer", gathering.GATHER_DELAY, 0.005),
     ("design.md", "comes after more than 10 s", intake.STALE_AFTER, 10.0),
     ("design.md", "it looks four times a second", sweeper._LOOK, 0.25),
     ("design.md", "look about four times a second", maintenance._LOOKS_PER_S, 4.0),

@@ -63,6 +63,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "dead_letter",
         "enlistment",
         "event_loop",
+        "gathering",
         "held",
         "idleness",
         "intake",
