@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from .messages import settle_arguments
+from .messages import Key, settle_arguments
 from .sql import messages as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from uuid import UUID
 
     from .messages import Claimed
@@ -28,15 +28,30 @@ REMEMBERED = 5.0
 REMEMBERED_AT_MOST = 5000
 
 
+class Settlement(NamedTuple):
+    """One that the server has confirmed."""
+
+    at: float
+    """By the monotonic clock."""
+    keys: list[Key]
+    statement: Statement
+    rest: Sequence[object]
+    """Its parameters behind the consumer, the ids and the delivery numbers."""
+
+
 class Held:
     """The rows of `unacked` that ought to be there."""
 
     def __init__(self) -> None:
         self._held: dict[int, Claimed] = {}
-        self._settled: deque[tuple[float, Statement, Sequence[object]]] = deque()
+        self._settled: deque[Settlement] = deque()
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def holds(self, claimed: Claimed) -> bool:
+        """Whether this very delivery is ours; its number may belong to another message since a crash."""
+        return self._held.get(claimed.message_id) is claimed
 
     def add(self, claimed: Claimed) -> None:
         self._held[claimed.message_id] = claimed
@@ -49,29 +64,36 @@ class Held:
 
     def settled(self, claimed: Iterable[Claimed], call: Call | None) -> None:
         """The server has confirmed it; `call` does it once more, None where that is not to be done."""
-        self.drop(claimed)
+        messages = list(claimed)
+        self.drop(messages)
         if call is None:
             return
         now = time.monotonic()
-        self._settled.append((now, *call))
-        while self._settled[0][0] < now - REMEMBERED or len(self._settled) > REMEMBERED_AT_MOST:
+        statement, (_, _, _, *rest) = call
+        self._settled.append(Settlement(now, [message.key for message in messages], statement, rest))
+        while self._settled[0].at < now - REMEMBERED or len(self._settled) > REMEMBERED_AT_MOST:
             self._settled.popleft()
 
     def all(self) -> list[Claimed]:
         return list(self._held.values())
 
-    def redo(self, keys: Iterable[tuple[int, int]], consumer_id: UUID) -> dict[tuple[int, int], Call]:
+    def acknowledged(self) -> list[Key]:
+        """What was acknowledged a moment ago: it is gone for good, unless a crash has brought it back."""
+        return [
+            key for settlement in self._settled if settlement.statement is sql.ACK for key in settlement.keys
+        ]
+
+    def redo(self, wanted: Collection[tuple[int, int]], consumer_id: UUID) -> list[tuple[list[Key], Call]]:
         """Of these pairs of message id and delivery number, those that were settled a moment ago.
 
-        Each with the call that does it again.
+        Each with the call that does it again, together with others.
         """
-        wanted = set(keys)
-        found: dict[tuple[int, int], Call] = {}
-        for _, statement, values in self._settled if wanted else ():
-            _, ids, deliveries, *rest = values
-            for key in zip(ids, deliveries, strict=True):  # type: ignore[call-overload]
-                if key in wanted:
-                    found[key] = statement, (consumer_id, [key[0]], [key[1]], *rest)
+        found: list[tuple[list[Key], Call]] = []
+        for settlement in self._settled if wanted else ():
+            keys = [key for key in settlement.keys if (key.message_id, key.deliveries) in wanted]
+            if keys:
+                values = (consumer_id, [key.message_id for key in keys], [key.deliveries for key in keys])
+                found.append((keys, (settlement.statement, (*values, *settlement.rest))))
         return found
 
 

@@ -233,8 +233,8 @@ class Intake:
         if claimed.logged:
             return
         with self._lock:
-            self._check_held(claimed)
-            self._settlements.ack(claimed)
+            if self._is_held(claimed):
+                self._settlements.ack(claimed)
 
     def pace(self) -> None:
         """See to it that what could not be sent yet leaves within 20 ms, whatever the loop does."""
@@ -246,29 +246,36 @@ class Intake:
         if claimed.logged:
             return
         with self._lock:
-            self._check_held(claimed)
-            self._settlements.reject(claimed, reason)
+            if self._is_held(claimed):
+                self._settlements.reject(claimed, reason)
         self.pacer.arm()
 
     def release(self, claimed: Iterable[Claimed]) -> None:
         """Give back in place; as `ack`."""
         with self._lock:
             messages = list(claimed)
-            rows = [message for message in messages if not message.logged]
-            for message in rows[:1]:
-                self._check_held(message)
-            self._settlements.release(rows)
+            self._settlements.release(
+                message for message in messages if not message.logged and self._is_held(message)
+            )
             for message in reversed(messages):
                 if message.logged:
                     self._put_back(message)
         self.pacer.arm()
 
-    def _check_held(self, claimed: Claimed) -> None:
+    def _is_held(self, claimed: Claimed) -> bool:
+        """Whether there is something to settle; else the log says so.
+
+        The server matches the number of a message, which after a crash may be that of another one.
+        """
         if self.session.over is not None:
             raise DatabaseUnavailable(
                 f"message {claimed.message_id} (task {claimed.task_id}) cannot be settled, the consumer that "
                 "claimed it is gone: it will be delivered again"
             )
+        if self._held.holds(claimed):
+            return True
+        self._settlements.too_late(claimed)
+        return False
 
     def _put_back(self, entry: Claimed) -> None:
         owner = self._roster.owner(entry, None)

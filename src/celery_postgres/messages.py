@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from .sql import messages as sql
@@ -117,6 +117,19 @@ def read_routed(outgoing: Outgoing, rows: Rows) -> Routed:
     return routed
 
 
+class Key(NamedTuple):
+    """A delivery, and where its message lies when a crash of the server undoes the claim.
+
+    The number of a message that a crash took away is given to another one: they differ in `enqueued_at`.
+    """
+
+    message_id: int
+    queue_id: int
+    priority: int
+    deliveries: int
+    enqueued_at: int | None
+
+
 class Claimed:
     """A message held by this consumer: its key, its delivery number and its content.
 
@@ -163,6 +176,10 @@ class Claimed:
         self.headers = raw(row, content + 4) or b"{}"
         self.properties = raw(row, content + 5) or b"{}"
         self.body = raw(row, content + 6) or b""
+
+    @property
+    def key(self) -> Key:
+        return Key(self.message_id, self.queue_id, self.priority, self.deliveries, self.enqueued_at)
 
     @property
     def redelivered(self) -> bool:

@@ -2,6 +2,8 @@
 
     in the database, not known        its claim was committed and the answer lost: it is taken in now
     there again, settled just now     a crash of the server undid the settlement: it is settled again
+    ready, acknowledged just now      a crash undid the claim as well: it is claimed and settled again,
+                                      unless another was quicker
     known, not in the database        a crash undid the claim: claimed again if it is still as it was,
                                       else it is somebody else's and lost to us
                                       or: its settlement was committed and the answer lost
@@ -15,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .messages import Claimed, read_claimed
+from .messages import Claimed, Key, read_claimed
 from .sql import reconcile as sql
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from uuid import UUID
 
+    from .encoding import Rows
     from .held import Held
     from .topology import Run
 
@@ -44,6 +47,8 @@ class Findings:
     """Not ours, or no more."""
     adopted: int = 0
     """How many were claimed again."""
+    overtaken: list[int] = field(default_factory=list)
+    """Acknowledged by us, brought back by a crash, and claimed by another before we came: their ids."""
     repeated: int = 0
     """How many were settled again."""
 
@@ -58,33 +63,54 @@ def reconcile(run: Run, consumer_id: UUID, known: Sequence[Claimed], held: Held)
     present = {(rows.integer(row, 0), rows.integer(row, 1)) for row in range(rows.count)}
     ours = {(claimed.message_id, claimed.deliveries) for claimed in known}
 
-    again = held.redo(present - ours, consumer_id)
-    for call in again.values():
-        run(call)
-    findings.repeated = len(again)
-
-    unknown = [message_id for message_id, _ in present - ours - again.keys()]
-    for some in _slices(unknown, BODIES_AT_ONCE):
-        findings.unknown += read_claimed(run((sql.READ_HELD, (consumer_id, some)))[0])
-
     absent = [claimed for claimed in known if (claimed.message_id, claimed.deliveries) not in present]
-    adopted: set[int] = set()
-    for missing in _slices(absent, AT_ONCE):
-        adopted |= _adopt(run, consumer_id, missing)
+    adopted = _adopt(run, consumer_id, [claimed.key for claimed in absent])
     findings.adopted = len(adopted)
     findings.lost = [claimed for claimed in absent if claimed.message_id not in adopted]
+
+    over = [key for key in held.acknowledged() if (key.message_id, key.deliveries) not in present | ours]
+    back = _adopt(run, consumer_id, over)
+    back_again = {(key.message_id, key.deliveries) for key in over if key.message_id in back}
+    findings.overtaken = _stored(run, [key for key in over if key.message_id not in back])
+
+    again = held.redo((present - ours) | back_again, consumer_id)
+    for calls in _slices([call for _, call in again], AT_ONCE):
+        run(*calls)
+    repeated = {(key.message_id, key.deliveries) for keys, _ in again for key in keys}
+    findings.repeated = len(repeated)
+
+    unknown = [message_id for message_id, _ in present - ours - repeated]
+    for some in _slices(unknown, BODIES_AT_ONCE):
+        findings.unknown += read_claimed(run((sql.READ_HELD, (consumer_id, some)))[0])
     return findings
 
 
-def _adopt(run: Run, consumer_id: UUID, missing: Sequence[Claimed]) -> set[int]:
-    values = (
-        consumer_id,
-        [claimed.message_id for claimed in missing],
-        [claimed.queue_id for claimed in missing],
-        [claimed.priority for claimed in missing],
-        [claimed.deliveries for claimed in missing],
-    )
-    rows = run((sql.ADOPT, values))[0]
+def _adopt(run: Run, consumer_id: UUID, missing: Sequence[Key]) -> set[int]:
+    """Claim again what a crash has put back; returns the ids."""
+    adopted: set[int] = set()
+    for keys in _slices(missing, AT_ONCE):
+        values = (
+            consumer_id,
+            [key.message_id for key in keys],
+            [key.queue_id for key in keys],
+            [key.priority for key in keys],
+            [key.deliveries for key in keys],
+            [key.enqueued_at for key in keys],
+        )
+        adopted |= _ids(run((sql.ADOPT, values))[0])
+    return adopted
+
+
+def _stored(run: Run, keys: Sequence[Key]) -> list[int]:
+    """The ids of those that are there."""
+    found: set[int] = set()
+    for some in _slices(keys, AT_ONCE):
+        values = [key.message_id for key in some], [key.enqueued_at for key in some]
+        found |= _ids(run((sql.FIND_STORED, values))[0])
+    return sorted(found)
+
+
+def _ids(rows: Rows) -> set[int]:
     return {rows.integer(row, 0) for row in range(rows.count)}
 
 

@@ -140,6 +140,12 @@ class Recovery:
                 claimed.message_id,
                 claimed.task_id,
             )
+        for message_id in findings.overtaken:
+            _log.warning(
+                "the acknowledgement of message %d was undone by a crash of the server, and another consumer "
+                "has it: it is executed again",
+                message_id,
+            )
         if findings.unknown or findings.adopted or findings.repeated:
             _log.warning(
                 "reconciled: %d messages whose claim had not been answered were taken in, %d were claimed "

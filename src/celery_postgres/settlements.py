@@ -134,6 +134,16 @@ class Settlements:
                     turn.add(call, reader)
                 turn.on_success(partial(self._held.settled, messages, burial.repeatable))
 
+    def too_late(self, claimed: Claimed) -> None:
+        """It is not ours any more, so nothing is sent for it."""
+        self.stale += 1
+        _log.warning(
+            "the acknowledgement of message %d (task %s) came too late: it was given to another consumer, or "
+            "its queue was deleted",
+            claimed.message_id,
+            claimed.task_id,
+        )
+
     def _count_stale(self, acks: Sequence[Claimed], rows: Rows) -> None:
         matched = rows.text(0, 0)
         if matched is None:
@@ -141,13 +151,7 @@ class Settlements:
         known = set(read_ids(matched))
         for claimed in acks:
             if claimed.message_id not in known:
-                self.stale += 1
-                _log.warning(
-                    "the acknowledgement of message %d (task %s) came too late: it was given to another "
-                    "consumer, or its queue was deleted",
-                    claimed.message_id,
-                    claimed.task_id,
-                )
+                self.too_late(claimed)
 
 
 def _slices(claimed: list[Claimed]) -> Iterator[list[Claimed]]:

@@ -21,28 +21,41 @@ READ_HELD = Statement(
  WHERE u.consumer_id = $1::uuid AND u.message_id = ANY ($2::bigint[])""",
 )
 
-# Index: ready_claim_idx, one entry for each. Locks: the ready rows taken, skipping those that others hold,
-# who then have them. The delivery number is part of the match: what somebody else had in between is not ours
-# any more. The guard is that of CLAIM.
+_ENQUEUED_AT = "timestamptz '2000-01-01 00:00:00+00' + w.enqueued_at * interval '1 microsecond'"
+
+# Index: ready_claim_idx, then message_pkey, one entry for each. Locks: the ready rows taken, skipping those
+# that others hold, who then have them. The delivery number is part of the match: what somebody else had in
+# between is not ours any more. So is the time: a crash may take a message away that was not on disk yet, and
+# with it the memory that its number was given out. The guard is that of CLAIM.
 #: Claims again exactly what a crash of the server has put back. 1 consumer, 2 message ids, 3 queue ids,
-#: 4 priorities, 5 delivery numbers. Rows: the ids that are ours again.
+#: 4 priorities, 5 delivery numbers, 6 when they were enqueued, in microseconds since the year 2000. Rows: the
+#: ids that are ours again.
 ADOPT = Statement(
     "adopt",
-    """WITH picked AS (
-    DELETE FROM {s}.ready WHERE ctid = ANY (ARRAY (
+    f"""WITH picked AS (
+    DELETE FROM {{s}}.ready WHERE ctid = ANY (ARRAY (
         SELECT r.ctid
-          FROM unnest($2::bigint[], $3::bigint[], $4::smallint[], $5::int[])
-            AS w (message_id, queue_id, priority, deliveries)
-          JOIN {s}.ready r ON r.queue_id = w.queue_id AND r.priority = w.priority
+          FROM unnest($2::bigint[], $3::bigint[], $4::smallint[], $5::int[], $6::bigint[])
+            AS w (message_id, queue_id, priority, deliveries, enqueued_at)
+          JOIN {{s}}.ready r ON r.queue_id = w.queue_id AND r.priority = w.priority
            AND r.message_id = w.message_id AND r.deliveries = w.deliveries - 1
-         WHERE (SELECT true FROM {s}.consumer WHERE id = $1::uuid)
+          JOIN {{s}}.message m ON m.id = r.message_id AND m.enqueued_at = {_ENQUEUED_AT}
+         WHERE (SELECT true FROM {{s}}.consumer WHERE id = $1::uuid)
            FOR UPDATE OF r SKIP LOCKED))
     RETURNING queue_id, priority, message_id, deliveries
 ), held AS (
-    INSERT INTO {s}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+    INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
     SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
 )
 SELECT message_id FROM picked""",
+)
+
+# Index: message_pkey. Locks: none.
+#: Which of these messages are stored, wherever they lie. 1 ids, 2 when they were enqueued, as above.
+FIND_STORED = Statement(
+    "find_stored",
+    f"""SELECT m.id FROM unnest($1::bigint[], $2::bigint[]) AS w (message_id, enqueued_at)
+  JOIN {{s}}.message m ON m.id = w.message_id AND m.enqueued_at = {_ENQUEUED_AT}""",
 )
 
 # Index: consumer_queue_pkey; queue_pkey. Locks: the rows of one consumer.

@@ -210,6 +210,84 @@ def test_acknowledgement_that_a_crash_undid(consumer: Consumer, tables: psycopg.
     assert len(consumer.got) == 1
 
 
+def test_claim_and_acknowledgement_that_a_crash_undid(
+    consumer: Consumer, tables: psycopg.Connection[Any]
+) -> None:
+    """What was executed within the last moments is claimed and acknowledged again, and executed once."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    tables.execute(BACK_TO_READY)
+    consumer.find()
+    eventually(lambda: count(tables, "message") == 0 and count(tables, "ready") == 0)
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    assert len(consumer.got) == 1
+
+
+def test_acknowledgement_that_a_crash_undid_and_another_has(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that it is executed again."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    tables.execute(BACK_TO_READY)
+    with Connection(consumer.url) as other, caplog.at_level(logging.WARNING):
+        got = other.default_channel.basic_get(QUEUE)
+        consumer.find()
+        eventually(lambda: "was undone by a crash of the server, and another consumer has it" in caplog.text)
+        assert "it is executed again" in caplog.text
+        got.ack()
+    assert count(tables, "message") == 0
+
+
+@pytest.mark.parametrize("held_at_the_crash", [True, False], ids=["held", "acknowledged"])
+def test_number_that_is_given_out_again(
+    consumer: Consumer, tables: psycopg.Connection[Any], held_at_the_crash: bool
+) -> None:
+    """A crash took a message away, and another one has its number: that one is delivered, and kept until
+    it is acknowledged itself."""
+    consumer.consume()
+    consumer.publish(b"old")
+    consumer.drain()
+    if not held_at_the_crash:
+        consumer.got[0].ack()
+        consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    tables.execute("DELETE FROM celery.unacked")
+    tables.execute("DELETE FROM celery.message")
+    tables.execute("SELECT setval(pg_get_serial_sequence('celery.message', 'id'), 1, false)")
+    with Connection(consumer.url) as publisher:
+        message = publisher.default_channel.prepare_message(b"new", content_type="text/plain")
+        publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
+    consumer.find()
+    consumer.drain_until(lambda: len(consumer.got) == 2)
+    assert consumer.got[1].body == b"new"
+    assert not consumer.got[1].delivery_info["redelivered"]
+    if held_at_the_crash:
+        consumer.got[0].ack()
+        with pytest.raises(TimeoutError):
+            consumer.drain(0.3)
+    assert count(tables, "unacked") == count(tables, "message") == 1
+    consumer.got[1].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0)
+
+
 def test_claim_that_a_crash_undid(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
     """What is ready again as it was is claimed again, in hand or delivered, and is not delivered twice."""
     consumer.consume()

@@ -138,7 +138,7 @@ def no_ack_again() -> None:
     """An acknowledgement that a crash has undone is not repeated."""
     from celery_postgres.held import Held
 
-    Held.redo = lambda *_: {}  # type: ignore[assignment,method-assign]
+    Held.redo = lambda *_: []  # type: ignore[assignment,method-assign]
 
 
 def unknown_claims_stay() -> None:
