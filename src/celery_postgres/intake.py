@@ -254,9 +254,10 @@ class Intake:
         """Give back in place; as `ack`."""
         with self._lock:
             messages = list(claimed)
-            self._settlements.release(
-                message for message in messages if not message.logged and self._is_held(message)
-            )
+            rows = [message for message in messages if not message.logged]
+            for message in rows[:1]:
+                self._check_over(message)
+            self._settlements.release(filter(self._held.holds, rows))
             for message in reversed(messages):
                 if message.logged:
                     self._put_back(message)
@@ -267,15 +268,18 @@ class Intake:
 
         The server matches the number of a message, which after a crash may be that of another one.
         """
+        self._check_over(claimed)
+        if self._held.holds(claimed):
+            return True
+        self._settlements.too_late(claimed)
+        return False
+
+    def _check_over(self, claimed: Claimed) -> None:
         if self.session.over is not None:
             raise DatabaseUnavailable(
                 f"message {claimed.message_id} (task {claimed.task_id}) cannot be settled, the consumer that "
                 "claimed it is gone: it will be delivered again"
             )
-        if self._held.holds(claimed):
-            return True
-        self._settlements.too_late(claimed)
-        return False
 
     def _put_back(self, entry: Claimed) -> None:
         owner = self._roster.owner(entry, None)

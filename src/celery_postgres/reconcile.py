@@ -68,7 +68,8 @@ def reconcile(run: Run, consumer_id: UUID, known: Sequence[Claimed], held: Held)
     findings.adopted = len(adopted)
     findings.lost = [claimed for claimed in absent if claimed.message_id not in adopted]
 
-    over = [key for key in held.acknowledged() if (key.message_id, key.deliveries) not in present | ours]
+    here = present | ours
+    over = [key for key in held.acknowledged() if (key.message_id, key.deliveries) not in here]
     back = _adopt(run, consumer_id, over)
     back_again = {(key.message_id, key.deliveries) for key in over if key.message_id in back}
     findings.overtaken = _stored(run, [key for key in over if key.message_id not in back])

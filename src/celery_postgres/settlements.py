@@ -132,7 +132,7 @@ class Settlements:
                 burial = Burial(self._consumer_id, some, queue(queue_id), reason, keep=self._keep_rejected)
                 for call, reader in burial.steps(refilled):
                     turn.add(call, reader)
-                turn.on_success(partial(self._held.settled, messages, burial.repeatable))
+                turn.on_success(partial(self._held.settled, some, burial.repeatable))
 
     def too_late(self, claimed: Claimed) -> None:
         """It is not ours any more, so nothing is sent for it."""
