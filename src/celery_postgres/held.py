@@ -77,24 +77,16 @@ class Held:
     def all(self) -> list[Claimed]:
         return list(self._held.values())
 
-    def acknowledged(self) -> list[Key]:
-        """What was acknowledged a moment ago: it is gone for good, unless a crash has brought it back."""
-        return [
-            key for settlement in self._settled if settlement.statement is sql.ACK for key in settlement.keys
-        ]
+    def remembered(self) -> list[Settlement]:
+        """What was settled a moment ago, and is remembered from now on anew, since it may be done again."""
+        now = time.monotonic()
+        self._settled = deque(settlement._replace(at=now) for settlement in self._settled)
+        return list(self._settled)
 
-    def redo(self, wanted: Collection[tuple[int, int]], consumer_id: UUID) -> list[tuple[list[Key], Call]]:
-        """Of these pairs of message id and delivery number, those that were settled a moment ago.
-
-        Each with the call that does it again, together with others.
-        """
-        found: list[tuple[list[Key], Call]] = []
-        for settlement in self._settled if wanted else ():
-            keys = [key for key in settlement.keys if (key.message_id, key.deliveries) in wanted]
-            if keys:
-                values = (consumer_id, [key.message_id for key in keys], [key.deliveries for key in keys])
-                found.append((keys, (settlement.statement, (*values, *settlement.rest))))
-        return found
+    def forget(self, keys: Collection[Key]) -> None:
+        """These are settled by another."""
+        for settlement in self._settled if keys else ():
+            settlement.keys[:] = [key for key in settlement.keys if key not in keys]
 
 
 def ack_call(consumer_id: UUID, claimed: Sequence[Claimed]) -> Call:

@@ -496,8 +496,15 @@ class Intake:
     def _bury_now(self, claimed: Sequence[Claimed], queue: Queue, reason: str) -> None:
         keep = self._options.keep_rejected
         burial = Burial(self.incarnation.id, claimed, queue, reason, keep=keep)
-        self._refilled(burial.run(self._run))
-        self._held.settled(claimed, burial.repeatable)
+        try:
+            self._refilled(burial.run(self._run))
+        except BaseException:
+            with self._lock:  # nobody else holds it, or would settle it
+                for message in claimed:
+                    self._settlements.reject(message, reason)
+            raise
+        with self._lock:
+            self._held.settled(claimed, burial.repeatable)
 
     def _next_entry(self, queue: Queue, snapshot: str) -> Claimed | None:
         with self._lock:
@@ -553,7 +560,8 @@ class Intake:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
         self._idleness.forget()
         self._held.drop(findings.lost)
-        findings.lost = self._settlements.lose(findings.lost)
+        self._held.forget(findings.overtaken)
+        findings.taken = self._settlements.lose(findings.lost, findings.taken)
         self._arrivals.drop(findings.lost)
         for claimed in findings.unknown:
             self._take(claimed, None)

@@ -124,10 +124,15 @@ class Key(NamedTuple):
     """
 
     message_id: int
+    enqueued_at: int | None
+    deliveries: int
     queue_id: int
     priority: int
-    deliveries: int
-    enqueued_at: int | None
+
+    @property
+    def message(self) -> tuple[int, int | None]:
+        """Whatever delivery of it."""
+        return self.message_id, self.enqueued_at
 
 
 class Claimed:
@@ -179,7 +184,7 @@ class Claimed:
 
     @property
     def key(self) -> Key:
-        return Key(self.message_id, self.queue_id, self.priority, self.deliveries, self.enqueued_at)
+        return Key(self.message_id, self.enqueued_at, self.deliveries, self.queue_id, self.priority)
 
     @property
     def redelivered(self) -> bool:

@@ -2,8 +2,8 @@
 
     in the database, not known        its claim was committed and the answer lost: it is taken in now
     there again, settled just now     a crash of the server undid the settlement: it is settled again
-    ready, acknowledged just now      a crash undid the claim as well: it is claimed and settled again,
-                                      unless another was quicker
+    ready, acknowledged just now      a crash undid the claim as well: it is acknowledged again, unless
+                                      another was quicker
     known, not in the database        a crash undid the claim: claimed again if it is still as it was,
                                       else it is somebody else's and lost to us
                                       or: its settlement was committed and the answer lost
@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING
 
 from .messages import Claimed, Key, read_claimed
 from .sql import reconcile as sql
+from .sql.messages import ACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeVar
     from uuid import UUID
 
     from .encoding import Rows
-    from .held import Held
+    from .held import Settlement
+    from .sql import Statement
     from .topology import Run
+    from .wire import Call
 
     T = TypeVar("T")
 
@@ -45,74 +48,105 @@ class Findings:
     """Ours, and nobody here knows of them."""
     lost: list[Claimed] = field(default_factory=list)
     """Not ours, or no more."""
+    taken: list[Claimed] = field(default_factory=list)
+    """Those of them that another consumer has, since a crash undid our claim."""
+    overtaken: dict[Key, str | None] = field(default_factory=dict)
+    """Acknowledged by us, brought back by a crash, and then claimed by another; with their tasks."""
     adopted: int = 0
     """How many were claimed again."""
-    overtaken: list[int] = field(default_factory=list)
-    """Acknowledged by us, brought back by a crash, and claimed by another before we came: their ids."""
     repeated: int = 0
     """How many were settled again."""
 
 
-def reconcile(run: Run, consumer_id: UUID, known: Sequence[Claimed], held: Held) -> Findings:
+def reconcile(
+    run: Run, consumer_id: UUID, known: Sequence[Claimed], settled: Sequence[Settlement]
+) -> Findings:
     """Compare with `unacked`; blocks for a few round trips. Doing it again does no harm.
 
-    `known` is what the caller held when the old session ended; `held` tells what was settled last.
+    `known` is what the caller held when the old session ended, `settled` what it had settled last.
     """
     findings = Findings()
-    rows = run((sql.LIST_HELD, (consumer_id,)))[0]
-    present = {(rows.integer(row, 0), rows.integer(row, 1)) for row in range(rows.count)}
-    ours = {(claimed.message_id, claimed.deliveries) for claimed in known}
+    present = _keys(run((sql.LIST_HELD, (consumer_id,)))[0])
+    ours = {claimed.key: claimed for claimed in known}
+    _claim_again(run, consumer_id, {key: ours[key] for key in ours.keys() - present}, findings)
 
-    absent = [claimed for claimed in known if (claimed.message_id, claimed.deliveries) not in present]
-    adopted = _adopt(run, consumer_id, [claimed.key for claimed in absent])
-    findings.adopted = len(adopted)
-    findings.lost = [claimed for claimed in absent if claimed.message_id not in adopted]
+    held = {key.message for key in ours}
+    over = {key for key in _acknowledged(settled) if key.message not in held}
+    finished = _finish(run, consumer_id, over, findings)
 
-    here = present | ours
-    over = [key for key in held.acknowledged() if (key.message_id, key.deliveries) not in here]
-    back = _adopt(run, consumer_id, over)
-    back_again = {(key.message_id, key.deliveries) for key in over if key.message_id in back}
-    findings.overtaken = _stored(run, [key for key in over if key.message_id not in back])
+    strangers = {key for key in present - ours.keys() if key.message not in finished}
+    again = _again(settled, strangers, consumer_id)
+    if again:
+        run(*(call for _, call in again))
+    repeated = {key for keys, _ in again for key in keys}
+    findings.repeated = len(finished) + len(repeated)
 
-    again = held.redo((present - ours) | back_again, consumer_id)
-    for calls in _slices([call for _, call in again], AT_ONCE):
-        run(*calls)
-    repeated = {(key.message_id, key.deliveries) for keys, _ in again for key in keys}
-    findings.repeated = len(repeated)
-
-    unknown = [message_id for message_id, _ in present - ours - repeated]
+    unknown = [key.message_id for key in strangers - repeated]
     for some in _slices(unknown, BODIES_AT_ONCE):
         findings.unknown += read_claimed(run((sql.READ_HELD, (consumer_id, some)))[0])
     return findings
 
 
-def _adopt(run: Run, consumer_id: UUID, missing: Sequence[Key]) -> set[int]:
-    """Claim again what a crash has put back; returns the ids."""
-    adopted: set[int] = set()
-    for keys in _slices(missing, AT_ONCE):
-        values = (
-            consumer_id,
-            [key.message_id for key in keys],
-            [key.queue_id for key in keys],
-            [key.priority for key in keys],
-            [key.deliveries for key in keys],
-            [key.enqueued_at for key in keys],
+def _claim_again(run: Run, consumer_id: UUID, absent: dict[Key, Claimed], findings: Findings) -> None:
+    """What is executed, or waits to be, is not given to anybody else, unless somebody has it already."""
+    there = _stored(run, sql.ADOPT, consumer_id, list(absent))
+    adopted = {key for key, (_, ours) in there.items() if ours}
+    findings.adopted = len(adopted)
+    findings.lost = [absent[key] for key in absent.keys() - adopted]
+    findings.taken = [absent[key] for key in there.keys() - adopted]
+
+
+def _finish(run: Run, consumer_id: UUID, over: set[Key], findings: Findings) -> set[tuple[int, int | None]]:
+    """What was executed is not executed again. Returns the messages that were brought back."""
+    there = _stored(run, sql.FINISH, consumer_id, list(over))
+    findings.overtaken = {key: task for key, (task, gone) in there.items() if not gone}
+    return {key.message for key, (_, gone) in there.items() if gone}
+
+
+def _acknowledged(settled: Iterable[Settlement]) -> list[Key]:
+    """They are gone for good, unless a crash has brought them back."""
+    return [key for settlement in settled if settlement.statement is ACK for key in settlement.keys]
+
+
+def _again(
+    settled: Iterable[Settlement], wanted: set[Key], consumer_id: UUID
+) -> list[tuple[list[Key], Call]]:
+    """The calls that release or reject again those of them that were, each with what it settles."""
+    found: list[tuple[list[Key], Call]] = []
+    for settlement in settled if wanted else ():
+        keys = [key for key in settlement.keys if key in wanted]
+        if keys and settlement.statement is not ACK:
+            values = (consumer_id, [key.message_id for key in keys], [key.deliveries for key in keys])
+            found.append((keys, (settlement.statement, (*values, *settlement.rest))))
+    return found
+
+
+def _stored(
+    run: Run, statement: Statement, consumer_id: UUID, keys: Sequence[Key]
+) -> dict[Key, tuple[str | None, bool]]:
+    """Those that are stored: with their tasks, and whether the statement had its way with them."""
+    slices = list(_slices(keys, AT_ONCE))
+    if not slices:
+        return {}
+    there: dict[int, tuple[str | None, bool]] = {}
+    calls = [(statement, (consumer_id, *map(list, zip(*some, strict=True)))) for some in slices]
+    for rows in run(*calls):
+        for row in range(rows.count):
+            there[rows.integer(row, 0)] = rows.text(row, 1), rows.flag(row, 2)
+    return {key: there[key.message_id] for key in keys if key.message_id in there}
+
+
+def _keys(rows: Rows) -> set[Key]:
+    return {
+        Key(
+            rows.integer(row, 0),
+            rows.number(row, 1),
+            rows.integer(row, 2),
+            rows.integer(row, 3),
+            rows.integer(row, 4),
         )
-        adopted |= _ids(run((sql.ADOPT, values))[0])
-    return adopted
-
-
-def _stored(run: Run, keys: Sequence[Key]) -> list[int]:
-    """The ids of those that are there."""
-    found: set[int] = set()
-    for some in _slices(keys, AT_ONCE):
-        values = [key.message_id for key in some], [key.enqueued_at for key in some]
-        found |= _ids(run((sql.FIND_STORED, values))[0])
-    return sorted(found)
-
-
-def _ids(rows: Rows) -> set[int]:
-    return {rows.integer(row, 0) for row in range(rows.count)}
+        for row in range(rows.count)
+    }
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

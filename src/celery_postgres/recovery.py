@@ -112,10 +112,10 @@ class Recovery:
         if not self._incarnation.resumed(run(*calls)):
             return None
         with self._line.lock:
-            known = self._held.all()
+            known, settled = self._held.all(), self._held.remembered()
             enrol = self._enrol()
         run(*self._settings, enrol)
-        findings = reconcile(run, self._incarnation.id, known, self._held)
+        findings = reconcile(run, self._incarnation.id, known, settled)
         with self._line.lock:
             self._line.replace(session)
             if self.on_agreed is not None:
@@ -133,18 +133,19 @@ class Recovery:
         )
 
     def _tell(self, findings: Findings) -> None:
-        for claimed in findings.lost:
+        for claimed in findings.taken:
             _log.warning(
                 "the claim of message %d (task %s) was undone by a crash of the server, and another consumer "
                 "has it: an acknowledgement of ours will change nothing",
                 claimed.message_id,
                 claimed.task_id,
             )
-        for message_id in findings.overtaken:
+        for key, task in findings.overtaken.items():
             _log.warning(
-                "the acknowledgement of message %d was undone by a crash of the server, and another consumer "
-                "has it: it is executed again",
-                message_id,
+                "the acknowledgement of message %d (task %s) was undone by a crash of the server, and "
+                "another consumer has it: it is executed again",
+                key.message_id,
+                task,
             )
         if findings.unknown or findings.adopted or findings.repeated:
             _log.warning(

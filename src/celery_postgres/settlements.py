@@ -14,7 +14,7 @@ from .held import ack_call, release_call
 from .messages import Claimed, read_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from .encoding import Rows
@@ -36,8 +36,8 @@ class Settlements:
         self.stale = 0
         """How many acknowledgements came too late."""
         self._held = held
-        self._tried: set[int] = set()
-        """Messages of acknowledgements that were sent, and whose answer did not come."""
+        self._tried: set[Claimed] = set()
+        """Whose acknowledgement was sent, and the answer did not come."""
         self._consumer_id = consumer_id
         self._keep_rejected = keep_rejected
         self._acks: list[Claimed] = []
@@ -66,18 +66,22 @@ class Settlements:
     def reject(self, claimed: Claimed, reason: str) -> None:
         self._rejects.append((claimed, reason))
 
-    def lose(self, lost: Iterable[Claimed]) -> list[Claimed]:
-        """These are not held any more: nothing can be settled. Returns those that nobody has settled.
+    def lose(self, lost: Collection[Claimed], taken: Collection[Claimed]) -> list[Claimed]:
+        """These are not held any more: what was said of them is not sent, as it might hit another message.
 
-        An acknowledgement that was sent before has been received, then; only one that was never sent stays,
-        to be found too late.
+        `taken` are those that another consumer has; returns which of them were not given back. Of the others
+        an acknowledgement has been received, if it was ever sent.
         """
-        gone = {claimed.message_id for claimed in lost}
-        received = gone & self._tried
-        self._acks = [claimed for claimed in self._acks if claimed.message_id not in received]
+        gone = set(lost)
+        for claimed in self._acks:
+            if claimed in gone and claimed not in self._tried and claimed not in taken:
+                self.too_late(claimed)
         self._tried.clear()
-        settled = received | {c.message_id for c in [*self._releases, *(c for c, _ in self._rejects)]}
-        return [claimed for claimed in lost if claimed.message_id not in settled]
+        given_back = {*self._releases, *(claimed for claimed, _ in self._rejects)}
+        self._acks = [claimed for claimed in self._acks if claimed not in gone]
+        self._releases = [claimed for claimed in self._releases if claimed not in gone]
+        self._rejects = [(claimed, reason) for claimed, reason in self._rejects if claimed not in gone]
+        return [claimed for claimed in taken if claimed not in given_back]
 
     def add_to(
         self, turn: Turn, queue: Callable[[int], Queue | None], refilled: Callable[[Iterable[int]], None]
@@ -100,11 +104,18 @@ class Settlements:
 
     def _put_back(self, acks: list[Claimed]) -> None:
         self._acks.extend(acks)
-        self._tried.update(claimed.message_id for claimed in acks)
+        self._tried.update(acks)
 
     def _acked(self, acks: Sequence[Claimed], call: Call, rows: Rows) -> None:
+        text = rows.text(0, 0)
+        if text is not None:
+            matched = set(read_ids(text))
+            late = [claimed for claimed in acks if claimed.message_id not in matched]
+            for claimed in late:
+                self.too_late(claimed)
+            self._held.drop(late)
+            acks = [claimed for claimed in acks if claimed.message_id in matched]
         self._held.settled(acks, call)
-        self._count_stale(acks, rows)
 
     def _add_releases(self, turn: Turn, refilled: Callable[[Iterable[int]], None]) -> None:
         releases, self._releases = self._releases, []
@@ -143,15 +154,6 @@ class Settlements:
             claimed.message_id,
             claimed.task_id,
         )
-
-    def _count_stale(self, acks: Sequence[Claimed], rows: Rows) -> None:
-        matched = rows.text(0, 0)
-        if matched is None:
-            return
-        known = set(read_ids(matched))
-        for claimed in acks:
-            if claimed.message_id not in known:
-                self.too_late(claimed)
 
 
 def _slices(claimed: list[Claimed]) -> Iterator[list[Claimed]]:

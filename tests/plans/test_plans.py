@@ -30,7 +30,7 @@ def message(exchange: str, routing_key: str, **more: str) -> tuple[object, ...]:
 
 ME = backlog.CONSUMER
 MINE = (ME, [50, 100, 150], [1, 1, 1])
-SETTLED = ([50, 100, 150], [1, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 0])
+KEYS = ([50, 100, 150], [0, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0])
 READ_LOG = ([11, 12], [backlog.BEFORE_THE_LOG, backlog.BEFORE_THE_LOG])
 
 #: About four pages for each step down an index of this size.
@@ -59,10 +59,10 @@ CASES = [
     Case(messages.CLAIM_EXPIRED, (ME, 1000), 6000, rows=250),
     Case(messages.CLAIM_EXCESS, (ME, backlog.SHORT, 100, None), 2500, rows=150),
     Case(messages.PURGE, (backlog.EMPTY,), 400, whole=frozenset({"delayed"}), rows=20_100),
-    Case(reconcile.LIST_HELD, (ME,), 500, rows=3000),
+    Case(reconcile.LIST_HELD, (ME,), 6000, rows=6000),
     Case(reconcile.READ_HELD, (ME, [50, 100, 150]), 60),
-    Case(reconcile.ADOPT, (ME, *SETTLED), 200),
-    Case(reconcile.FIND_STORED, (SETTLED[0], SETTLED[-1]), 60),
+    Case(reconcile.ADOPT, (ME, *KEYS), 200),
+    Case(reconcile.FINISH, (ME, *KEYS), 200),
     Case(broadcast.READ, (*READ_LOG, None, "0", 0, 0, 500), 5000, rows=600),
     Case(broadcast.READ, (*READ_LOG, "30000:30000:", "9000", 0, 0, 500), 5000, "the next page", rows=600),
     Case(consumers.BEAT, (ME,), 20),

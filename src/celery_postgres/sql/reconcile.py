@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from . import Statement
 
-# Index: unacked_pkey, the range of one consumer. Locks: none; nobody else writes there while it lives.
-#: 1 consumer. Rows: message id, delivery number.
+# Index: unacked_pkey, the range of one consumer; message_pkey. Locks: none; nobody else writes there while it
+# lives.
+#: 1 consumer. Rows: message id, when it was enqueued, delivery number, queue id, priority.
 LIST_HELD = Statement(
-    "list_held", "SELECT message_id, deliveries FROM {s}.unacked WHERE consumer_id = $1::uuid"
+    "list_held",
+    """SELECT u.message_id, m.enqueued_at, u.deliveries, u.queue_id, u.priority
+  FROM {s}.unacked u JOIN {s}.message m ON m.id = u.message_id WHERE u.consumer_id = $1::uuid""",
 )
 
 # Index: unacked_pkey, then message_pkey. Locks: none.
@@ -21,41 +24,59 @@ READ_HELD = Statement(
  WHERE u.consumer_id = $1::uuid AND u.message_id = ANY ($2::bigint[])""",
 )
 
-_ENQUEUED_AT = "timestamptz '2000-01-01 00:00:00+00' + w.enqueued_at * interval '1 microsecond'"
+# A crash may take a message away that was not on disk yet, and with it the memory that its number was given
+# out: the time is part of every match.
+_KEYS = """(
+    SELECT k.*, m.task_id
+      FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::smallint[])
+        AS k (message_id, enqueued_at, deliveries, queue_id, priority)
+      JOIN {s}.message m ON m.id = k.message_id
+       AND m.enqueued_at = timestamptz '2000-01-01 00:00:00+00' + k.enqueued_at * interval '1 microsecond'
+)"""
 
-# Index: ready_claim_idx, then message_pkey, one entry for each. Locks: the ready rows taken, skipping those
+# The guard is that of CLAIM.
+_READY_AGAIN = """ARRAY (
+        SELECT r.ctid FROM stored JOIN {s}.ready r ON r.queue_id = stored.queue_id
+           AND r.priority = stored.priority AND r.message_id = stored.message_id AND r.deliveries %s
+         WHERE (SELECT true FROM {s}.consumer WHERE id = $1::uuid)
+           FOR UPDATE OF r SKIP LOCKED)"""
+
+# Index: message_pkey, then ready_claim_idx, one entry for each. Locks: the ready rows taken, skipping those
 # that others hold, who then have them. The delivery number is part of the match: what somebody else had in
-# between is not ours any more. So is the time: a crash may take a message away that was not on disk yet, and
-# with it the memory that its number was given out. The guard is that of CLAIM.
-#: Claims again exactly what a crash of the server has put back. 1 consumer, 2 message ids, 3 queue ids,
-#: 4 priorities, 5 delivery numbers, 6 when they were enqueued, in microseconds since the year 2000. Rows: the
-#: ids that are ours again.
+# between is not ours any more.
+#: Claims again exactly what a crash of the server has put back. 1 consumer, 2 message ids, 3 when they were
+#: enqueued, in microseconds since the year 2000, 4 delivery numbers, 5 queue ids, 6 priorities. A row for
+#: each that is stored: id, its task, whether it is ours again.
 ADOPT = Statement(
     "adopt",
-    f"""WITH picked AS (
-    DELETE FROM {{s}}.ready WHERE ctid = ANY (ARRAY (
-        SELECT r.ctid
-          FROM unnest($2::bigint[], $3::bigint[], $4::smallint[], $5::int[], $6::bigint[])
-            AS w (message_id, queue_id, priority, deliveries, enqueued_at)
-          JOIN {{s}}.ready r ON r.queue_id = w.queue_id AND r.priority = w.priority
-           AND r.message_id = w.message_id AND r.deliveries = w.deliveries - 1
-          JOIN {{s}}.message m ON m.id = r.message_id AND m.enqueued_at = {_ENQUEUED_AT}
-         WHERE (SELECT true FROM {{s}}.consumer WHERE id = $1::uuid)
-           FOR UPDATE OF r SKIP LOCKED))
+    f"""WITH stored AS {_KEYS}, picked AS (
+    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN % "= stored.deliveries - 1"})
     RETURNING queue_id, priority, message_id, deliveries
 ), held AS (
     INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
     SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
 )
-SELECT message_id FROM picked""",
+SELECT message_id, task_id, message_id IN (SELECT message_id FROM picked) FROM stored""",
 )
 
-# Index: message_pkey. Locks: none.
-#: Which of these messages are stored, wherever they lie. 1 ids, 2 when they were enqueued, as above.
-FIND_STORED = Statement(
-    "find_stored",
-    f"""SELECT m.id FROM unnest($1::bigint[], $2::bigint[]) AS w (message_id, enqueued_at)
-  JOIN {{s}}.message m ON m.id = w.message_id AND m.enqueued_at = {_ENQUEUED_AT}""",
+# Index: message_pkey, then unacked_pkey and ready_claim_idx, one entry for each. Locks: as above.
+#: Acknowledges again what a crash has brought back, to this consumer or to the queue. Parameters and rows as
+#: those of ADOPT; the flag tells whether it is gone again.
+FINISH = Statement(
+    "finish",
+    f"""WITH stored AS {_KEYS}, held AS (
+    DELETE FROM {{s}}.unacked
+     WHERE consumer_id = $1::uuid AND message_id = ANY (ARRAY (SELECT message_id FROM stored))
+    RETURNING message_id
+), picked AS (
+    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN % "< stored.deliveries"})
+    RETURNING message_id
+), finished AS (
+    SELECT message_id FROM held UNION ALL SELECT message_id FROM picked
+), gone AS (
+    DELETE FROM {{s}}.message WHERE id = ANY (ARRAY (SELECT message_id FROM finished))
+)
+SELECT message_id, task_id, message_id IN (SELECT message_id FROM finished) FROM stored""",
 )
 
 # Index: consumer_queue_pkey; queue_pkey. Locks: the rows of one consumer.

@@ -251,9 +251,19 @@ def test_acknowledgement_that_a_crash_undid_and_another_has(
         got = other.default_channel.basic_get(QUEUE)
         consumer.find()
         eventually(lambda: "was undone by a crash of the server, and another consumer has it" in caplog.text)
+        assert "(task body) was undone" in caplog.text
         assert "it is executed again" in caplog.text
         got.ack()
     assert count(tables, "message") == 0
+
+
+def publish_under_the_same_number(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """A crash took the message away, and the memory that its number was given out."""
+    tables.execute("DELETE FROM celery.message")
+    tables.execute("SELECT setval(pg_get_serial_sequence('celery.message', 'id'), 1, false)")
+    with Connection(consumer.url) as publisher:
+        message = publisher.default_channel.prepare_message(b"new", content_type="text/plain")
+        publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
 
 
 @pytest.mark.parametrize("held_at_the_crash", [True, False], ids=["held", "acknowledged"])
@@ -270,11 +280,7 @@ def test_number_that_is_given_out_again(
         consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
     tables.execute("DELETE FROM celery.unacked")
-    tables.execute("DELETE FROM celery.message")
-    tables.execute("SELECT setval(pg_get_serial_sequence('celery.message', 'id'), 1, false)")
-    with Connection(consumer.url) as publisher:
-        message = publisher.default_channel.prepare_message(b"new", content_type="text/plain")
-        publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
+    publish_under_the_same_number(consumer, tables)
     consumer.find()
     consumer.drain_until(lambda: len(consumer.got) == 2)
     assert consumer.got[1].body == b"new"
@@ -286,6 +292,101 @@ def test_number_that_is_given_out_again(
     assert count(tables, "unacked") == count(tables, "message") == 1
     consumer.got[1].ack()
     consumer.drain_until(lambda: count(tables, "message") == 0)
+
+
+def test_number_that_an_unanswered_claim_brings(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """What was acknowledged under this number was another message: this one is delivered."""
+    consumer.consume()
+    consumer.publish(b"old")
+    consumer.drain()
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    publish_under_the_same_number(consumer, tables)
+    tables.execute(
+        """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
+        INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+        SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
+        (consumer.intake.incarnation.id,),
+    )
+    consumer.find()
+    consumer.drain_until(lambda: len(consumer.got) == 2)
+    assert consumer.got[1].body == b"new"
+    consumer.got[1].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0)
+
+
+@pytest.mark.parametrize("verb", ["ack", "reject", "requeue"])
+def test_number_of_what_was_settled_while_the_database_was_away(
+    consumer: Consumer, tables: psycopg.Connection[Any], verb: str
+) -> None:
+    """Nothing of that is sent: the number is another message's, which may be claimed before it would be."""
+    consumer.publish(b"old")
+    old = consumer.channel.basic_get(QUEUE)
+    consumer.lose()
+    getattr(old, verb)()
+    tables.execute("DELETE FROM celery.unacked")
+    publish_under_the_same_number(consumer, tables)
+    consumer.find()
+    new = consumer.channel.basic_get(QUEUE)
+    assert new.body == b"new"
+    consumer.intake.turn()
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    assert count(tables, "unacked") == count(tables, "message") == 1
+    new.ack()
+    eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("back_to", ["unacked", "ready"])
+def test_released_claimed_and_acknowledged_before_a_crash(
+    consumer: Consumer, tables: psycopg.Connection[Any], back_to: str
+) -> None:
+    """Whatever of that a crash undid: it was executed, and is not executed again."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.got[0].requeue()
+    consumer.drain_until(lambda: len(consumer.got) == 2)
+    consumer.got[1].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    if back_to == "ready":
+        tables.execute(BACK_TO_READY)
+    consumer.find()
+    eventually(lambda: not any(count(tables, table) for table in ("message", "unacked", "ready")))
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    assert len(consumer.got) == 2
+
+
+def test_acknowledgement_under_way_that_a_crash_undid_and_another_has(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so, although nobody knows here whether it had been received."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    consumer.drain()
+    consumer.proxy.backward.clear()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.got[0].ack()
+    eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    tables.execute(BACK_TO_READY)
+    with Connection(consumer.url) as other, caplog.at_level(logging.WARNING):
+        got = other.default_channel.basic_get(QUEUE)
+        consumer.proxy.backward.set()
+        consumer.find()
+        eventually(lambda: "(task task-1) was undone by a crash of the server" in caplog.text)
+        got.ack()
+    assert count(tables, "message") == 0
 
 
 def test_claim_that_a_crash_undid(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:

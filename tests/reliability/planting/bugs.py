@@ -131,14 +131,17 @@ def no_adoption() -> None:
     """A claim that a crash has undone is not repeated."""
     from celery_postgres import reconcile
 
-    reconcile._adopt = lambda *_: set()  # type: ignore[assignment]
+    def claim_nothing(run: Any, consumer_id: Any, absent: Any, findings: Any) -> None:
+        findings.lost = list(absent.values())
+
+    reconcile._claim_again = claim_nothing
 
 
 def no_ack_again() -> None:
     """An acknowledgement that a crash has undone is not repeated."""
-    from celery_postgres.held import Held
+    from celery_postgres import reconcile
 
-    Held.redo = lambda *_: []  # type: ignore[assignment,method-assign]
+    reconcile._acknowledged = lambda *_: []  # type: ignore[assignment]
 
 
 def unknown_claims_stay() -> None:
