@@ -78,13 +78,16 @@ class Held:
         return list(self._held.values())
 
     def remembered(self) -> list[Settlement]:
-        """What was settled a moment ago, and is remembered from now on anew, since it may be done again."""
-        now = time.monotonic()
-        self._settled = deque(settlement._replace(at=now) for settlement in self._settled)
+        """What was settled a moment ago."""
         return list(self._settled)
 
+    def acknowledged_again(self, keys: list[Key]) -> None:
+        """As `settled`: that may be undone, too."""
+        if keys:
+            self._settled.append(Settlement(time.monotonic(), keys, sql.ACK, ()))
+
     def forget(self, keys: Collection[Key]) -> None:
-        """These are settled by another."""
+        """These were given to another, who settles them."""
         for settlement in self._settled if keys else ():
             settlement.keys[:] = [key for key in settlement.keys if key not in keys]
 

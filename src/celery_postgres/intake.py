@@ -500,8 +500,9 @@ class Intake:
             self._refilled(burial.run(self._run))
         except BaseException:
             with self._lock:  # nobody else holds it, or would settle it
-                for message in claimed:
+                for message in filter(self._held.holds, claimed):
                     self._settlements.reject(message, reason)
+            self.pacer.arm()
             raise
         with self._lock:
             self._held.settled(claimed, burial.repeatable)
@@ -561,6 +562,7 @@ class Intake:
         self._idleness.forget()
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
+        self._held.acknowledged_again(findings.finished)
         findings.taken = self._settlements.lose(findings.lost, findings.taken)
         self._arrivals.drop(findings.lost)
         for claimed in findings.unknown:

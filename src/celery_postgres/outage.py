@@ -113,6 +113,11 @@ class Lookout:
                 _log.error("the session that claims messages cannot be had again: %s", exc)
                 self._line.end(exc)
                 return
+            except Exception as exc:  # noqa: BLE001  whatever it is
+                # Without this thread the line would stay away for ever, and the worker would look alive.
+                _log.exception("the session that claims messages cannot be had again")
+                self._line.end(DatabaseUnavailable(f"the line could not be taken up again: {exc!r}"))
+                return
             left = None if self._max_outage is None else since + self._max_outage - time.monotonic()
             if left is not None and left <= 0:
                 self._line.end(

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+    Message = tuple[int, int | None]
+    """Its number, and when it was enqueued."""
+
 #: How many messages one statement looks for, or brings.
 AT_ONCE = 500
 #: Of bodies fewer come at once, for they may be large.
@@ -52,6 +55,8 @@ class Findings:
     """Those of them that another consumer has, since a crash undid our claim."""
     overtaken: dict[Key, str | None] = field(default_factory=dict)
     """Acknowledged by us, brought back by a crash, and then claimed by another; with their tasks."""
+    finished: list[Key] = field(default_factory=list)
+    """Acknowledged again."""
     adopted: int = 0
     """How many were claimed again."""
     repeated: int = 0
@@ -68,39 +73,40 @@ def reconcile(
     findings = Findings()
     present = _keys(run((sql.LIST_HELD, (consumer_id,)))[0])
     ours = {claimed.key: claimed for claimed in known}
-    _claim_again(run, consumer_id, {key: ours[key] for key in ours.keys() - present}, findings)
+    absent = {key: ours[key] for key in ours.keys() - present}
+    adopted = _claim_again(run, consumer_id, absent, findings)
 
     held = {key.message for key in ours}
     over = {key for key in _acknowledged(settled) if key.message not in held}
     finished = _finish(run, consumer_id, over, findings)
 
-    strangers = {key for key in present - ours.keys() if key.message not in finished}
-    again = _again(settled, strangers, consumer_id)
-    if again:
-        run(*(call for _, call in again))
-    repeated = {key for keys, _ in again for key in keys}
-    findings.repeated = len(finished) + len(repeated)
+    strangers = {key for key in present - ours.keys() if key.message not in adopted | finished}
+    again = _again(run, settled, strangers, consumer_id)
+    findings.repeated = len(finished) + len(again)
 
-    unknown = [key.message_id for key in strangers - repeated]
+    unknown = sorted(strangers - again, key=lambda key: (-key.priority, key.message_id))
     for some in _slices(unknown, BODIES_AT_ONCE):
-        findings.unknown += read_claimed(run((sql.READ_HELD, (consumer_id, some)))[0])
+        call = sql.READ_HELD, (consumer_id, [key.message_id for key in some])
+        findings.unknown += read_claimed(run(call)[0])
     return findings
 
 
-def _claim_again(run: Run, consumer_id: UUID, absent: dict[Key, Claimed], findings: Findings) -> None:
+def _claim_again(run: Run, consumer_id: UUID, absent: dict[Key, Claimed], findings: Findings) -> set[Message]:
     """What is executed, or waits to be, is not given to anybody else, unless somebody has it already."""
     there = _stored(run, sql.ADOPT, consumer_id, list(absent))
     adopted = {key for key, (_, ours) in there.items() if ours}
     findings.adopted = len(adopted)
     findings.lost = [absent[key] for key in absent.keys() - adopted]
     findings.taken = [absent[key] for key in there.keys() - adopted]
+    return {key.message for key in adopted}
 
 
-def _finish(run: Run, consumer_id: UUID, over: set[Key], findings: Findings) -> set[tuple[int, int | None]]:
-    """What was executed is not executed again. Returns the messages that were brought back."""
+def _finish(run: Run, consumer_id: UUID, over: set[Key], findings: Findings) -> set[Message]:
+    """What was executed is not executed again."""
     there = _stored(run, sql.FINISH, consumer_id, list(over))
     findings.overtaken = {key: task for key, (task, gone) in there.items() if not gone}
-    return {key.message for key, (_, gone) in there.items() if gone}
+    findings.finished = [key for key, (_, gone) in there.items() if gone]
+    return {key.message for key in findings.finished}
 
 
 def _acknowledged(settled: Iterable[Settlement]) -> list[Key]:
@@ -108,16 +114,18 @@ def _acknowledged(settled: Iterable[Settlement]) -> list[Key]:
     return [key for settlement in settled if settlement.statement is ACK for key in settlement.keys]
 
 
-def _again(
-    settled: Iterable[Settlement], wanted: set[Key], consumer_id: UUID
-) -> list[tuple[list[Key], Call]]:
-    """The calls that release or reject again those of them that were, each with what it settles."""
-    found: list[tuple[list[Key], Call]] = []
+def _again(run: Run, settled: Iterable[Settlement], wanted: set[Key], consumer_id: UUID) -> set[Key]:
+    """Release or reject again those of them that were; returns these."""
+    found: set[Key] = set()
+    calls: list[Call] = []
     for settlement in settled if wanted else ():
         keys = [key for key in settlement.keys if key in wanted]
         if keys and settlement.statement is not ACK:
+            found.update(keys)
             values = (consumer_id, [key.message_id for key in keys], [key.deliveries for key in keys])
-            found.append((keys, (settlement.statement, (*values, *settlement.rest))))
+            calls.append((settlement.statement, (*values, *settlement.rest)))
+    if calls:
+        run(*calls)
     return found
 
 
@@ -128,12 +136,12 @@ def _stored(
     slices = list(_slices(keys, AT_ONCE))
     if not slices:
         return {}
-    there: dict[int, tuple[str | None, bool]] = {}
+    there: dict[Message, tuple[str | None, bool]] = {}
     calls = [(statement, (consumer_id, *map(list, zip(*some, strict=True)))) for some in slices]
     for rows in run(*calls):
         for row in range(rows.count):
-            there[rows.integer(row, 0)] = rows.text(row, 1), rows.flag(row, 2)
-    return {key: there[key.message_id] for key in keys if key.message_id in there}
+            there[rows.integer(row, 0), rows.number(row, 1)] = rows.text(row, 2), rows.flag(row, 3)
+    return {key: there[key.message] for key in keys if key.message in there}
 
 
 def _keys(rows: Rows) -> set[Key]:

@@ -69,19 +69,23 @@ class Settlements:
     def lose(self, lost: Collection[Claimed], taken: Collection[Claimed]) -> list[Claimed]:
         """These are not held any more: what was said of them is not sent, as it might hit another message.
 
-        `taken` are those that another consumer has; returns which of them were not given back. Of the others
-        an acknowledgement has been received, if it was ever sent.
+        Returns those that another consumer has, or had: all but what we gave back, and what is gone since an
+        acknowledgement of ours was received. One that was sent may have been, unless the message is `taken`.
         """
         gone = set(lost)
+        received = self._tried.difference(taken)
         for claimed in self._acks:
-            if claimed in gone and claimed not in self._tried and claimed not in taken:
+            if claimed in gone and claimed not in self._tried:
                 self.too_late(claimed)
+        acknowledged = [claimed for claimed in self._acks if claimed in gone and claimed in received]
+        if acknowledged:
+            self._held.settled(acknowledged, ack_call(self._consumer_id, acknowledged))
         self._tried.clear()
         given_back = {*self._releases, *(claimed for claimed, _ in self._rejects)}
         self._acks = [claimed for claimed in self._acks if claimed not in gone]
         self._releases = [claimed for claimed in self._releases if claimed not in gone]
         self._rejects = [(claimed, reason) for claimed, reason in self._rejects if claimed not in gone]
-        return [claimed for claimed in taken if claimed not in given_back]
+        return [claimed for claimed in lost if claimed not in given_back and claimed not in received]
 
     def add_to(
         self, turn: Turn, queue: Callable[[int], Queue | None], refilled: Callable[[Iterable[int]], None]
@@ -115,6 +119,7 @@ class Settlements:
                 self.too_late(claimed)
             self._held.drop(late)
             acks = [claimed for claimed in acks if claimed.message_id in matched]
+        self._tried.difference_update(acks)
         self._held.settled(acks, call)
 
     def _add_releases(self, turn: Turn, refilled: Callable[[Iterable[int]], None]) -> None:

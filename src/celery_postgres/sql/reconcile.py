@@ -27,36 +27,43 @@ READ_HELD = Statement(
 # A crash may take a message away that was not on disk yet, and with it the memory that its number was given
 # out: the time is part of every match.
 _KEYS = """(
-    SELECT k.*, m.task_id
+    SELECT k.*, m.enqueued_at, m.task_id
       FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::smallint[])
-        AS k (message_id, enqueued_at, deliveries, queue_id, priority)
+        AS k (message_id, microseconds, deliveries, queue_id, priority)
       JOIN {s}.message m ON m.id = k.message_id
-       AND m.enqueued_at = timestamptz '2000-01-01 00:00:00+00' + k.enqueued_at * interval '1 microsecond'
+       AND m.enqueued_at = timestamptz '2000-01-01 00:00:00+00' + k.microseconds * interval '1 microsecond'
 )"""
 
-# The guard is that of CLAIM.
+# In its own place with fewer deliveries: since a crash, or because we had released it before that. What
+# somebody else had in between has as many. The guard is that of CLAIM.
 _READY_AGAIN = """ARRAY (
         SELECT r.ctid FROM stored JOIN {s}.ready r ON r.queue_id = stored.queue_id
-           AND r.priority = stored.priority AND r.message_id = stored.message_id AND r.deliveries %s
+           AND r.priority = stored.priority AND r.message_id = stored.message_id
+           AND r.deliveries < stored.deliveries
          WHERE (SELECT true FROM {s}.consumer WHERE id = $1::uuid)
            FOR UPDATE OF r SKIP LOCKED)"""
 
-# Index: message_pkey, then ready_claim_idx, one entry for each. Locks: the ready rows taken, skipping those
-# that others hold, who then have them. The delivery number is part of the match: what somebody else had in
-# between is not ours any more.
-#: Claims again exactly what a crash of the server has put back. 1 consumer, 2 message ids, 3 when they were
-#: enqueued, in microseconds since the year 2000, 4 delivery numbers, 5 queue ids, 6 priorities. A row for
-#: each that is stored: id, its task, whether it is ours again.
+# Index: message_pkey, then ready_claim_idx and unacked_pkey, one entry for each. Locks: the ready rows taken,
+# skipping those that others hold, who then have them; the rows of this consumer.
+#: Claims again what a crash of the server has put back, with the same delivery numbers. 1 consumer, 2 message
+#: ids, 3 when they were enqueued, in microseconds since the year 2000, 4 delivery numbers, 5 queue ids,
+#: 6 priorities. A row for each that is stored: id, when it was enqueued, its task, whether it is ours again.
 ADOPT = Statement(
     "adopt",
     f"""WITH stored AS {_KEYS}, picked AS (
-    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN % "= stored.deliveries - 1"})
-    RETURNING queue_id, priority, message_id, deliveries
+    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN}) RETURNING message_id
 ), held AS (
     INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
-    SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
+    SELECT $1::uuid, message_id, queue_id, priority, deliveries FROM stored
+     WHERE message_id IN (SELECT message_id FROM picked)
+), raised AS (
+    UPDATE {{s}}.unacked u SET deliveries = stored.deliveries FROM stored
+     WHERE u.consumer_id = $1::uuid AND u.message_id = stored.message_id AND u.deliveries < stored.deliveries
+    RETURNING u.message_id
+), ours AS (
+    SELECT message_id FROM picked UNION ALL SELECT message_id FROM raised
 )
-SELECT message_id, task_id, message_id IN (SELECT message_id FROM picked) FROM stored""",
+SELECT message_id, enqueued_at, task_id, message_id IN (SELECT message_id FROM ours) FROM stored""",
 )
 
 # Index: message_pkey, then unacked_pkey and ready_claim_idx, one entry for each. Locks: as above.
@@ -69,14 +76,13 @@ FINISH = Statement(
      WHERE consumer_id = $1::uuid AND message_id = ANY (ARRAY (SELECT message_id FROM stored))
     RETURNING message_id
 ), picked AS (
-    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN % "< stored.deliveries"})
-    RETURNING message_id
+    DELETE FROM {{s}}.ready WHERE ctid = ANY ({_READY_AGAIN}) RETURNING message_id
 ), finished AS (
     SELECT message_id FROM held UNION ALL SELECT message_id FROM picked
 ), gone AS (
     DELETE FROM {{s}}.message WHERE id = ANY (ARRAY (SELECT message_id FROM finished))
 )
-SELECT message_id, task_id, message_id IN (SELECT message_id FROM finished) FROM stored""",
+SELECT message_id, enqueued_at, task_id, message_id IN (SELECT message_id FROM finished) FROM stored""",
 )
 
 # Index: consumer_queue_pkey; queue_pkey. Locks: the rows of one consumer.

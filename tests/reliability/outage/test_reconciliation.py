@@ -340,11 +340,12 @@ def test_number_of_what_was_settled_while_the_database_was_away(
     assert count(tables, "message") == 0
 
 
+@pytest.mark.parametrize("over", [True, False], ids=["executed", "running"])
 @pytest.mark.parametrize("back_to", ["unacked", "ready"])
-def test_released_claimed_and_acknowledged_before_a_crash(
-    consumer: Consumer, tables: psycopg.Connection[Any], back_to: str
+def test_released_and_claimed_again_before_a_crash(
+    consumer: Consumer, tables: psycopg.Connection[Any], back_to: str, over: bool
 ) -> None:
-    """Whatever of that a crash undid: it was executed, and is not executed again."""
+    """Whatever of that a crash undid: it is executed once more, and not twice."""
     consumer.consume()
     consumer.publish()
     consumer.drain()
@@ -352,18 +353,70 @@ def test_released_claimed_and_acknowledged_before_a_crash(
     tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
     consumer.got[0].requeue()
     consumer.drain_until(lambda: len(consumer.got) == 2)
-    consumer.got[1].ack()
-    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+    if over:
+        consumer.got[1].ack()
+        consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
+    tables.execute("DELETE FROM celery.unacked")
+    tables.execute("DELETE FROM celery.message")
     tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
     tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
     if back_to == "ready":
         tables.execute(BACK_TO_READY)
     consumer.find()
-    eventually(lambda: not any(count(tables, table) for table in ("message", "unacked", "ready")))
     with pytest.raises(TimeoutError):
         consumer.drain(0.3)
     assert len(consumer.got) == 2
+    if not over:
+        assert tables.execute("SELECT deliveries FROM celery.unacked").fetchall() == [(2,)]
+        consumer.got[1].ack()
+    consumer.drain_until(lambda: not any(count(tables, name) for name in ("message", "unacked", "ready")))
+    assert len(consumer.got) == 2
+
+
+def test_acknowledgement_that_was_received_and_then_undone(
+    consumer: Consumer, tables: psycopg.Connection[Any]
+) -> None:
+    """Its answer was lost with one session, and itself with the crash that ended the next."""
+    consumer.consume()
+    consumer.publish()
+    consumer.drain()
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    consumer.proxy.backward.clear()
+    consumer.got[0].ack()
+    eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
+    consumer.lose()
+    consumer.proxy.backward.set()
+    consumer.find()
+    consumer.lose()
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    tables.execute(BACK_TO_READY)
+    consumer.find()
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    assert len(consumer.got) == 1
+    assert count(tables, "message") == 0
+
+
+def test_many_claims_whose_answers_were_lost(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """They are delivered in the order of their queue."""
+    consumer.consume()
+    consumer.lose()
+    with Connection(consumer.url) as publisher:
+        for number in range(120):
+            message = publisher.default_channel.prepare_message(b"%d" % number, content_type="text/plain")
+            publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
+    tables.execute(
+        """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
+        INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+        SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
+        (consumer.intake.incarnation.id,),
+    )
+    consumer.find()
+    consumer.drain_until(lambda: len(consumer.got) == 120)
+    assert [int(message.body) for message in consumer.got] == list(range(120))
 
 
 def test_acknowledgement_under_way_that_a_crash_undid_and_another_has(
@@ -439,6 +492,25 @@ def test_claim_that_a_crash_undid_and_another_has(
     assert len(consumer.got) == int(delivered)
 
 
+def test_claim_that_a_crash_undid_and_another_had(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other has acknowledged it as well by now: the log says that it was executed twice."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    consumer.drain()
+    consumer.lose()
+    consumer.got[0].ack()
+    tables.execute(BACK_TO_READY)
+    with Connection(consumer.url) as other:
+        other.default_channel.basic_get(QUEUE).ack()
+    assert count(tables, "message") == 0
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: "(task task-1) was undone by a crash of the server" in caplog.text)
+    assert "(task task-1) came too late" in caplog.text
+
+
 def test_acknowledgement_whose_answer_was_lost(
     consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -499,8 +571,8 @@ def test_old_session_is_ended_first(consumer: Consumer, tables: psycopg.Connecti
     consumer.consume()
     old = consumer.intake.session.backend_pid
     consumer.proxy.vanish()
-    eventually(lambda: consumer.intake.session.away)
-    assert consumer.intake.session.wait_home(10)
+    session = consumer.intake.session
+    eventually(lambda: not session.away and session.backend_pid != old)
     assert not tables.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (old,)).fetchall()
     consumer.publish()
     consumer.drain()
