@@ -131,8 +131,9 @@ def no_adoption() -> None:
     """A claim that a crash has undone is not repeated."""
     from celery_postgres import reconcile
 
-    def claim_nothing(run: Any, consumer_id: Any, absent: Any, findings: Any) -> None:
+    def claim_nothing(run: Any, consumer_id: Any, absent: Any, findings: Any) -> Any:
         findings.lost = list(absent.values())
+        return set()
 
     reconcile._claim_again = claim_nothing
 
