@@ -64,7 +64,8 @@ _log = logging.getLogger(__name__)
 FLUSHES_AT_MOST = 3
 
 #: An answer that took longer, in seconds, may have lain in a link that was cut. The server gave the session
-#: up meanwhile (keepalives take 11 s), and what was claimed has been given to others.
+#: up meanwhile (keepalives take 11 s), and what was claimed has been given to others. So may what has waited
+#: here since an answer to something that was sent longer ago.
 STALE_AFTER = 10.0
 
 #: How long a consumer that leaves waits for a database that is away, in seconds.
@@ -120,6 +121,8 @@ class Intake:
         self._aside = False
         self._turns = Turns()
         self._gathering = Gathering()
+        self._confirmed_at = time.monotonic()
+        """When something was sent that the server has answered: then what we hold was ours."""
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
         self._patience = Patience()
@@ -200,13 +203,16 @@ class Intake:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether a message waits for its callback."""
-        return bool(self._arrivals)
+        """Whether a message waits for its callback, and is ours beyond doubt."""
+        return bool(self._arrivals) and not self._doubts
 
     def deliver_one(self) -> bool:
-        """Hand the next arrived message to its consumer, in this thread; False when none has arrived."""
+        """Hand the next arrived message to its consumer, in this thread; False when none has arrived.
+
+        Or none of which it is certain that nobody else has it: the next turn asks.
+        """
         with self._lock:
-            entry = self._arrivals.take()
+            entry = None if self._doubts else self._arrivals.take()
             if entry is None:
                 return False
             subscription, claimed = entry
@@ -222,6 +228,11 @@ class Intake:
                 break
             delivered += 1
         return delivered
+
+    @property
+    def _doubts(self) -> bool:
+        """Whether others may have what waits here, as after a long task of the loop's thread."""
+        return time.monotonic() - self._confirmed_at > STALE_AFTER
 
     # -- settling ------------------------------------------------------------------------------------
 
@@ -306,7 +317,9 @@ class Intake:
     @property
     def _has_work(self) -> bool:
         """Whether a turn would send anything: every step of the loop asks, and most have nothing."""
-        return bool(self._settlements) or self._claims.wanted or self._reader.wanted
+        if self._settlements or self._claims.wanted or self._reader.wanted:
+            return True
+        return bool(self._arrivals) and self._doubts
 
     def _can_wait(self) -> bool:
         """Under load a fuller batch is worth a few milliseconds: the worker has half a window in hand."""
@@ -328,6 +341,8 @@ class Intake:
                 if self._reader.wanted:
                     self._reader.add_to(turn, self._arrive)
                     turn.on_success(self._wait_for_log)
+            if not turn.calls and self._arrivals and self._doubts:
+                turn.add((consumer_sql.CONFIRM, ()))
             if turn.calls:
                 self._turns.sent(turn)
                 self.session.send(turn.calls, lambda batch: self._answered(turn, batch))
@@ -345,6 +360,7 @@ class Intake:
         error = batch.error
         if error is None:
             self._patience.reset()
+            self._confirmed_at = max(self._confirmed_at, turn.sent_at)
             turn.take(batch.results)
             return
         turn.undo()
@@ -560,6 +576,7 @@ class Intake:
     def _agree(self, findings: Findings) -> None:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
         self._idleness.forget()
+        self._confirmed_at = time.monotonic()
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
         self._held.acknowledged_again(findings.finished)

@@ -52,6 +52,9 @@ END_HOLDER = Statement(
  WHERE {_HOLDS_KEY % "ARRAY[$1::bigint]"} AND l.pid = ANY ($2::int[]) AND l.pid <> pg_backend_pid()""",
 )
 
+#: Tells by its answer that the session, and its lock, was there when it was asked.
+CONFIRM = Statement("confirm", "SELECT 1")
+
 # After HOLD in the same transaction: whoever reaps needs that lock first, so a row that is there stays.
 #: 1 id. No row: it was declared dead.
 RESUME = Statement("resume", f"UPDATE {{s}}.consumer SET epoch = {_EPOCH} WHERE id = $1::uuid RETURNING id")

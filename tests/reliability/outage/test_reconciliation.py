@@ -153,6 +153,47 @@ def test_late_answer_to_one_who_is_dead(
     assert count(tables, "ready") == 1
 
 
+def let_one_wait_in_the_consumer(consumer: Consumer) -> None:
+    """It has been claimed, and is not handed over: the loop's thread does something else."""
+    consumer.consume()
+    consumer.publish()
+    intake_ = consumer.intake
+    eventually(lambda: intake_.turn() or intake_.pump() or intake_.has_arrived)  # type: ignore[func-returns-value]
+
+
+def test_long_silence_before_it_is_handed_over(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked first, and then it is handed over."""
+    let_one_wait_in_the_consumer(consumer)
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.2)
+    time.sleep(0.3)
+    assert not consumer.intake.has_arrived
+    assert not consumer.intake.deliver_one()
+    consumer.drain_until(lambda: consumer.got)
+    consumer.got[0].ack()
+
+
+def test_link_that_was_cut_before_it_is_handed_over(
+    consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For so long that others were given it: it is not executed here when the link is back."""
+    let_one_wait_in_the_consumer(consumer)
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.2)
+    consumer.proxy.forward.clear()
+    consumer.proxy.backward.clear()
+    tables.execute("SELECT pg_terminate_backend(%s)", (consumer.intake.session.backend_pid,))
+    tables.execute(BACK_TO_READY)
+    tables.execute("DELETE FROM celery.consumer")
+    time.sleep(0.3)
+    with pytest.raises(TimeoutError):
+        consumer.drain(0.3)
+    consumer.proxy.forward.set()
+    consumer.proxy.backward.set()
+    with pytest.raises(DatabaseUnavailable, match="declared dead"):
+        consumer.drain_until(lambda: consumer.got)
+    assert consumer.got == []
+    assert count(tables, "ready") == 1
+
+
 def hold_back_the_answer_to_a_claim(
     consumer: Consumer, tables: psycopg.Connection[Any], meanwhile: Callable[[], None] = lambda: None
 ) -> None:
