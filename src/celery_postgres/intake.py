@@ -121,8 +121,6 @@ class Intake:
         self._aside = False
         self._turns = Turns()
         self._gathering = Gathering()
-        self._confirmed_at = time.monotonic()
-        """When something was sent that the server has answered: then what we hold was ours."""
         self._resume_at = 0.0
         self._refusal: DatabaseRejected | None = None
         self._patience = Patience()
@@ -232,7 +230,7 @@ class Intake:
     @property
     def _doubts(self) -> bool:
         """Whether others may have what waits here, as after a long task of the loop's thread."""
-        return time.monotonic() - self._confirmed_at > STALE_AFTER
+        return time.monotonic() - self._turns.confirmed_at > STALE_AFTER
 
     # -- settling ------------------------------------------------------------------------------------
 
@@ -360,7 +358,7 @@ class Intake:
         error = batch.error
         if error is None:
             self._patience.reset()
-            self._confirmed_at = max(self._confirmed_at, turn.sent_at)
+            self._turns.answered(turn)
             turn.take(batch.results)
             return
         turn.undo()
@@ -576,7 +574,7 @@ class Intake:
     def _agree(self, findings: Findings) -> None:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
         self._idleness.forget()
-        self._confirmed_at = time.monotonic()
+        self._turns.confirmed_at = time.monotonic()
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
         self._held.acknowledged_again(findings.finished)

@@ -52,7 +52,7 @@ class Findings:
     lost: list[Claimed] = field(default_factory=list)
     """Not ours, or no more."""
     taken: list[Claimed] = field(default_factory=list)
-    """Those of them that another consumer has, since a crash undid our claim."""
+    """Those of them that another consumer has, since a crash undid our claim; at last also those it had."""
     overtaken: dict[Key, str | None] = field(default_factory=dict)
     """Acknowledged by us, brought back by a crash, and then claimed by another; with their tasks."""
     finished: list[Key] = field(default_factory=list)

@@ -111,6 +111,7 @@ class Settlements:
         self._tried.update(acks)
 
     def _acked(self, acks: Sequence[Claimed], call: Call, rows: Rows) -> None:
+        self._tried.difference_update(acks)
         text = rows.text(0, 0)
         if text is not None:
             matched = set(read_ids(text))
@@ -119,7 +120,6 @@ class Settlements:
                 self.too_late(claimed)
             self._held.drop(late)
             acks = [claimed for claimed in acks if claimed.message_id in matched]
-        self._tried.difference_update(acks)
         self._held.settled(acks, call)
 
     def _add_releases(self, turn: Turn, refilled: Callable[[Iterable[int]], None]) -> None:

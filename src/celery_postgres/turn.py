@@ -58,6 +58,8 @@ class Turns:
     """Those under way. Not safe between threads."""
 
     def __init__(self) -> None:
+        self.confirmed_at = time.monotonic()
+        """When the last thing was sent that the server has answered: the session was there then."""
         self._under_way: set[Turn] = set()
         self._last_sent_at = 0.0
 
@@ -66,8 +68,12 @@ class Turns:
         turn.sent_at = self._last_sent_at = time.monotonic()
         self._under_way.add(turn)
 
+    def answered(self, turn: Turn) -> None:
+        """The server has done it."""
+        self.confirmed_at = max(self.confirmed_at, turn.sent_at)
+
     def ended(self, turn: Turn) -> None:
-        """It was answered, or did not leave after all."""
+        """It is not under way any more, whatever became of it."""
         self._under_way.discard(turn)
 
     def may_overtake(self) -> bool:

@@ -105,6 +105,30 @@ def count(tables: psycopg.Connection[Any], table: str) -> int:
     return int(row[0])
 
 
+def claim_without_an_answer(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """All that is ready; the consumer does not hear of it."""
+    tables.execute(
+        """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
+        INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+        SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
+        (consumer.intake.incarnation.id,),
+    )
+
+
+def write_ahead(tables: psycopg.Connection[Any]) -> None:
+    """What is there now is on disk, what comes is not."""
+    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
+    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+
+
+def crash(tables: psycopg.Connection[Any]) -> None:
+    """What is there now is what was on disk."""
+    tables.execute("DELETE FROM celery.unacked")
+    tables.execute("DELETE FROM celery.message")
+    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
+    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+
+
 def test_held_message_stays_held(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
     """What was delivered is acknowledged over the next session, as if nothing had been."""
     consumer.consume()
@@ -217,12 +241,7 @@ def test_claim_whose_answer_was_lost(consumer: Consumer, tables: psycopg.Connect
     with Connection(consumer.url) as publisher:
         message = publisher.default_channel.prepare_message(b"unknown", content_type="text/plain")
         publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
-        tables.execute(
-            """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
-            INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
-            SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
-            (consumer.intake.incarnation.id,),
-        )
+        claim_without_an_answer(consumer, tables)
     consumer.find()
     consumer.drain_until(lambda: consumer.got)
     assert [message.body for message in consumer.got] == [b"unknown"]
@@ -237,13 +256,11 @@ def test_acknowledgement_that_a_crash_undid(consumer: Consumer, tables: psycopg.
     consumer.consume()
     consumer.publish()
     consumer.drain()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.got[0].ack()
     consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     consumer.find()
     eventually(lambda: count(tables, "message") == 0 and count(tables, "unacked") == 0)
     with pytest.raises(TimeoutError):
@@ -258,13 +275,11 @@ def test_claim_and_acknowledgement_that_a_crash_undid(
     consumer.consume()
     consumer.publish()
     consumer.drain()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.got[0].ack()
     consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     tables.execute(BACK_TO_READY)
     consumer.find()
     eventually(lambda: count(tables, "message") == 0 and count(tables, "ready") == 0)
@@ -280,13 +295,11 @@ def test_acknowledgement_that_a_crash_undid_and_another_has(
     consumer.consume()
     consumer.publish()
     consumer.drain()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.got[0].ack()
     consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     tables.execute(BACK_TO_READY)
     with Connection(consumer.url) as other, caplog.at_level(logging.WARNING):
         got = other.default_channel.basic_get(QUEUE)
@@ -344,12 +357,7 @@ def test_number_that_an_unanswered_claim_brings(consumer: Consumer, tables: psyc
     consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
     publish_under_the_same_number(consumer, tables)
-    tables.execute(
-        """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
-        INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
-        SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
-        (consumer.intake.incarnation.id,),
-    )
+    claim_without_an_answer(consumer, tables)
     consumer.find()
     consumer.drain_until(lambda: len(consumer.got) == 2)
     assert consumer.got[1].body == b"new"
@@ -390,18 +398,14 @@ def test_released_and_claimed_again_before_a_crash(
     consumer.consume()
     consumer.publish()
     consumer.drain()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.got[0].requeue()
     consumer.drain_until(lambda: len(consumer.got) == 2)
     if over:
         consumer.got[1].ack()
         consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
     consumer.lose()
-    tables.execute("DELETE FROM celery.unacked")
-    tables.execute("DELETE FROM celery.message")
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     if back_to == "ready":
         tables.execute(BACK_TO_READY)
     consumer.find()
@@ -422,8 +426,7 @@ def test_acknowledgement_that_was_received_and_then_undone(
     consumer.consume()
     consumer.publish()
     consumer.drain()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.proxy.backward.clear()
     consumer.got[0].ack()
     eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
@@ -431,8 +434,7 @@ def test_acknowledgement_that_was_received_and_then_undone(
     consumer.proxy.backward.set()
     consumer.find()
     consumer.lose()
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     tables.execute(BACK_TO_READY)
     consumer.find()
     with pytest.raises(TimeoutError):
@@ -449,12 +451,7 @@ def test_many_claims_whose_answers_were_lost(consumer: Consumer, tables: psycopg
         for number in range(120):
             message = publisher.default_channel.prepare_message(b"%d" % number, content_type="text/plain")
             publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
-    tables.execute(
-        """WITH claimed AS (DELETE FROM celery.ready RETURNING *)
-        INSERT INTO celery.unacked (consumer_id, message_id, queue_id, priority, deliveries)
-        SELECT %s, message_id, queue_id, priority, deliveries + 1 FROM claimed""",
-        (consumer.intake.incarnation.id,),
-    )
+    claim_without_an_answer(consumer, tables)
     consumer.find()
     consumer.drain_until(lambda: len(consumer.got) == 120)
     assert [int(message.body) for message in consumer.got] == list(range(120))
@@ -468,13 +465,11 @@ def test_acknowledgement_under_way_that_a_crash_undid_and_another_has(
     consumer.publish(b"task-1")
     consumer.drain()
     consumer.proxy.backward.clear()
-    tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
-    tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
+    write_ahead(tables)
     consumer.got[0].ack()
     eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
     consumer.lose()
-    tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
-    tables.execute("INSERT INTO celery.unacked TABLE kept_unacked")
+    crash(tables)
     tables.execute(BACK_TO_READY)
     with Connection(consumer.url) as other, caplog.at_level(logging.WARNING):
         got = other.default_channel.basic_get(QUEUE)
