@@ -12,7 +12,7 @@ import pytest
 from celery_postgres.compare import Broker, Request
 from celery_postgres.compare.arena import Arena
 from celery_postgres.compare.contenders import Candidate, candidates
-from tests.fixtures.redis_server import redis_url
+from tests.fixtures.redis_server import COMPARE, redis_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def require(name: str, port: int) -> None:
 def url_of(kind: str, database_url: str, folder: Path) -> str:
     """Where a kind is; skips the test if it is not there."""
     if kind == "redis":
-        return redis_url()
+        return redis_url(COMPARE)
     if kind == "amqp":
         require("RabbitMQ", 5672)
         return RABBITMQ

@@ -19,7 +19,7 @@ from celery_postgres.compare.contenders import PREFIX
 from celery_postgres.compare.notes import Event
 from celery_postgres.compare.report import json_file
 from tests.fixtures.process import Process
-from tests.fixtures.redis_server import redis_url
+from tests.fixtures.redis_server import COMPARE, redis_url
 
 from .servers import arena, rabbitmq_names, url_of
 
@@ -67,9 +67,9 @@ def test_beside_its_present_broker(
     """Without --with it is compared on its present broker; what waits in its queues there is not taken."""
     import redis
 
-    monkeypatch.setenv("SHOP_BROKER", redis_url())
+    monkeypatch.setenv("SHOP_BROKER", redis_url(COMPARE))
     monkeypatch.setenv("SHOP_FILE", str(tmp_path / "said"))
-    with redis.Redis.from_url(redis_url()) as client:
+    with redis.Redis.from_url(redis_url(COMPARE)) as client:
         client.rpush("orders", "theirs")
         try:
             done = subprocess.run(

@@ -11,7 +11,7 @@ from celery import chord
 
 from celery_postgres.compare.notes import Event
 from celery_postgres.compare.places import place_of
-from tests.fixtures.redis_server import redis_url
+from tests.fixtures.redis_server import COMPARE, redis_url
 
 from .servers import KINDS, arena, rabbitmq_names, url_of
 
@@ -94,10 +94,10 @@ def test_redis_in_use() -> None:
     """What others keep in the database stays, also a queue that every application calls celery."""
     import redis
 
-    with redis.Redis.from_url(redis_url()) as client:
+    with redis.Redis.from_url(redis_url(COMPARE)) as client:
         client.rpush("celery", "theirs")
         try:
-            with arena(redis_url()) as made:
+            with arena(redis_url(COMPARE)) as made:
                 worker = made.start_worker()
                 made.wait_ready(worker)
                 made.send("echo", 1).get(timeout=20)

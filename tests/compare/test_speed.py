@@ -18,7 +18,7 @@ from celery_postgres.compare.speed.catalogue import Finding, Sheet
 from celery_postgres.compare.speed.plan import Plan
 from celery_postgres.compare.speed.rehearsal import Estimate
 from celery_postgres.compare.speed.workload import in_turns, workloads_of
-from tests.fixtures.redis_server import found_redis_url
+from tests.fixtures.redis_server import COMPARE, found_redis_url
 
 from .servers import RABBITMQ, answers, rabbitmq_names
 
@@ -37,7 +37,7 @@ EVERYWHERE = {
 
 def others_of(database_url: str) -> tuple[Broker, ...]:
     """Redis and RabbitMQ where they are, else kombu's transport over the same server."""
-    redis, rabbitmq = found_redis_url(), RABBITMQ if answers(5672) else None
+    redis, rabbitmq = found_redis_url(COMPARE), RABBITMQ if answers(5672) else None
     there = [Broker(url) for url in (redis, rabbitmq) if url is not None]
     return tuple(there) or (
         Broker("sqla+" + database_url.replace("postgresql://", "postgresql+psycopg://", 1)),

@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
-from tests.fixtures.redis_server import redis_url
+from tests.fixtures.redis_server import EVALUATION, redis_url
 
 BROKERS = ("postgresql", "redis", "rabbitmq")
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
@@ -22,7 +22,7 @@ def broker_url(name: str) -> str | None:
             pytest.skip("not run over postgresql: the transport is not registered")
         return None
     if name == "redis":
-        return redis_url()
+        return redis_url(EVALUATION)
     try:
         socket.create_connection(("127.0.0.1", 5672), 2).close()
     except OSError as error:
@@ -39,7 +39,7 @@ def remove_queue(name: str, queue: str) -> None:
     elif name == "redis":
         import redis
 
-        with redis.Redis.from_url(redis_url()) as client:
+        with redis.Redis.from_url(redis_url(EVALUATION)) as client:
             # The queue, its priorities, and kombu's notes about its bindings.
             leftovers = list(client.scan_iter(f"*{queue}*"))
             if leftovers:

@@ -23,7 +23,7 @@ from celery.app.defaults import NAMESPACES
 from celery_postgres.options import option_names
 from tests.docs.documents import ROOT
 from tests.fixtures.database import new_database
-from tests.fixtures.redis_server import found_redis_url, redis_url
+from tests.fixtures.redis_server import CUT_OVER, found_redis_url, redis_url
 
 from .guide import GUIDE, Step, masked, steps, table, write
 
@@ -70,7 +70,7 @@ class Walk:
                 "PYTHONUNBUFFERED": "1",
                 "DATABASE_URL": self.url,
                 "LIMITED_URL": self.limited_url,
-                "REDIS_URL": found_redis_url() or "",
+                "REDIS_URL": found_redis_url(CUT_OVER) or "",
                 "TMPDIR": str(self.folder),
                 "NO_COLOR": "1",
             },
@@ -95,7 +95,7 @@ def walk(
         walk = Walk(url, limited, tmp_path_factory.mktemp("guide"))
         try:
             for step in steps():
-                if (whole or not step.long) and (not step.redis or found_redis_url() is not None):
+                if (whole or not step.long) and (not step.redis or found_redis_url(CUT_OVER) is not None):
                     walk.go(step)
             yield walk
         finally:
@@ -144,7 +144,7 @@ def test_old_broker_is_left_as_it_was() -> None:
     """The queue of the cut-over is gone from Redis, with its bindings."""
     import redis
 
-    with redis.Redis.from_url(redis_url()) as client:
+    with redis.Redis.from_url(redis_url(CUT_OVER)) as client:
         assert list(client.scan_iter("*cutover-*")) == []
 
 
