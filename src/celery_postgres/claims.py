@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .messages import Claimed, read_claimed
+from .messages import Claimed, read_claimed, read_seconds_looked
 from .sql import messages as sql
 from .subscription import BUSY_AFTER, Roster, Source
 
@@ -21,13 +21,22 @@ class Claims:
     """Claims for all sources of a roster. Not safe between threads: the caller holds the session's lock."""
 
     def __init__(
-        self, consumer_id: UUID, roster: Roster, idleness: Idleness, take: Callable[[Claimed, Source], None]
+        self,
+        consumer_id: UUID,
+        roster: Roster,
+        idleness: Idleness,
+        take: Callable[[Claimed, Source], None],
+        plan_look: Callable[[float], None],
     ) -> None:
-        """`take(claimed, source)` gets each message, in the order of its queue."""
+        """`take(claimed, source)` gets each message, in the order of its queue.
+
+        `plan_look(moment)` is to make all sources look then, by the monotonic clock.
+        """
         self._consumer_id = consumer_id
         self._roster = roster
         self._idleness = idleness
         self._take = take
+        self._plan_look = plan_look
 
     @property
     def wanted(self) -> bool:
@@ -44,19 +53,41 @@ class Claims:
         source.look = False
         source.asked += room
         turn.on_failure(lambda: self._failed(source, room))
-        turn.add(
-            (sql.CLAIM, (self._consumer_id, source.turn_order(), room)),
-            lambda rows: self._read(source, room, rows),
-        )
+        queue_ids = source.turn_order()
+        places = source.lanes.places(queue_ids)
+        if places is None:
+            turn.on_failure(source.lanes.failed)
+            turn.add(
+                (sql.CLAIM, (self._consumer_id, queue_ids, room)),
+                lambda rows: self._read_from_beginning(source, room, rows),
+            )
+        else:
+            turn.add(
+                (
+                    sql.CLAIM_BEHIND,
+                    (self._consumer_id, places.queue_ids, room, places.priorities, places.beginnings),
+                ),
+                lambda rows: self._read_behind(source, room, rows),
+            )
 
     def _failed(self, source: Source, room: int) -> None:
         source.asked -= room
         source.look = True
 
+    def _read_from_beginning(self, source: Source, room: int, rows: Rows) -> None:
+        source.lanes.looked(read_seconds_looked(rows))
+        self._read(source, room, rows)
+
+    def _read_behind(self, source: Source, room: int, rows: Rows) -> None:
+        self._read(source, room, rows)
+        if rows.count < room:  # there may be something further in front
+            self._plan_look(source.lanes.next_at)
+
     def _read(self, source: Source, room: int, rows: Rows) -> None:
         source.asked -= room
         batch = read_claimed(rows)
         source.weigh(len(batch), sum(len(claimed.body) for claimed in batch))
+        source.lanes.claimed(batch)
         for claimed in batch:
             self._take(claimed, source)
         if rows.count >= room:

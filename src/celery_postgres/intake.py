@@ -33,6 +33,7 @@ from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound, pass
 from .gathering import Gathering
 from .held import Held
 from .idleness import Idleness
+from .lanes import Lanes
 from .line import Line
 from .liveness import Incarnation
 from .messages import Claimed, read_claimed
@@ -104,7 +105,7 @@ class Intake:
         self._idleness.on_begun = self._went_idle
         self._cadence = Cadence(options.poll_interval, options.max_poll_interval)
         self._reader = BroadcastReader()
-        self._claims = Claims(self.incarnation.id, self._roster, self._idleness, self._take)
+        self._claims = Claims(self.incarnation.id, self._roster, self._idleness, self._take, self._plan_look)
         self._recovery = Recovery(
             connect,
             self.session,
@@ -369,8 +370,7 @@ class Intake:
             _log.warning("the server refused a batch, trying again in %g s: %s", round(pause, 2), error)
             self._refusal = error
             self._resume_at = time.monotonic() + pause
-            self._cadence.look_at(self._resume_at)
-            self._look_planned()
+            self._plan_look(self._resume_at)
         elif not isinstance(error, DatabaseUnavailable):
             self._failure = error
 
@@ -455,6 +455,10 @@ class Intake:
 
     def _went_idle(self) -> None:
         self._cadence.went_idle()
+        self._look_planned()
+
+    def _plan_look(self, moment: float) -> None:
+        self._cadence.look_at(moment)
         self._look_planned()
 
     def _look_planned(self) -> None:
@@ -586,6 +590,7 @@ class Intake:
             source.look = True
             source.full_claims = 0
             source.asked = 0
+            source.lanes = Lanes()
         self._reader.due = True
         self._resume_at = 0.0
         self.pace()

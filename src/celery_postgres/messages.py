@@ -160,7 +160,7 @@ class Claimed:
     )
 
     def __init__(self, rows: Rows, row: int, *, logged: bool = False) -> None:
-        """From a row whose last seven columns are the content; before them stand the key's."""
+        """From a row of a claim, or of the log: the columns of the key, then the seven of the content."""
         raw, text = rows.raw, rows.text
         self.logged = logged
         if logged:
@@ -203,6 +203,11 @@ def read_claimed(rows: Rows) -> list[Claimed]:
     if len(claimed) > 1:
         claimed.sort(key=lambda c: (-c.priority, c.message_id))
     return claimed
+
+
+def read_seconds_looked(rows: Rows) -> float | None:
+    """How long a claim from the beginning has looked for its rows; None where it found nothing."""
+    return rows.integer(0, 13) / 1e6 if rows.count else None
 
 
 def settle_arguments(consumer_id: UUID, claimed: Sequence[Claimed]) -> tuple[object, ...]:

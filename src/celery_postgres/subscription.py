@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .lanes import Lanes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -35,6 +37,7 @@ class Source:
         self.look = True
         """Whether a claim may find something: at first, after a bell, after one that came back full."""
         self.full_claims = 0
+        self.lanes = Lanes()
         self._ahead = FIRST_CLAIM
         """How many may wait for their callbacks, for the sake of memory."""
 
@@ -134,6 +137,7 @@ class Roster:
             self.sources.append(source)
         if queue.id not in source.queue_ids:
             source.queue_ids.append(queue.id)
+            source.lanes = Lanes()
         source.look = True
 
     def remove(self, subscription: Subscription) -> bool:

@@ -28,6 +28,13 @@ def message(exchange: str, routing_key: str, **more: str) -> tuple[object, ...]:
     return (UUID(int=2**100), exchange, routing_key, 0, *content)
 
 
+def lanes(queue_ids: list[int], beginning: int) -> tuple[object, ...]:
+    """All ten priorities of each queue."""
+    places = [(queue_id, priority) for queue_id in queue_ids for priority in range(9, -1, -1)]
+    priorities = [priority for _, priority in places]
+    return [queue_id for queue_id, _ in places], 10, priorities, [beginning] * len(places)
+
+
 ME = backlog.CONSUMER
 MINE = (ME, [50, 100, 150], [1, 1, 1])
 KEYS = ([50, 100, 150], [0, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0])
@@ -47,6 +54,9 @@ CASES = [
     Case(messages.CLAIM, (ME, [1], 10), 400, "of one queue"),
     Case(messages.CLAIM, (ME, [1, 2, 3, 4], 10), 400, "of several queues"),
     Case(messages.CLAIM, (ME, [backlog.EMPTY], 10), 20, "of an empty queue"),
+    Case(messages.CLAIM_BEHIND, (ME, *lanes([1], 50_000)), 400, "in one queue"),
+    Case(messages.CLAIM_BEHIND, (ME, *lanes([1, 2, 3, 4], 50_000)), 400, "in several queues"),
+    Case(messages.CLAIM_BEHIND, (ME, *lanes([1, 2, 3, 4], 10**9)), 200, "that have come to their end"),
     Case(messages.ACK, MINE, 100),
     Case(messages.RELEASE, MINE, 80),
     Case(messages.REJECT, (*MINE, "rejected", True), 150, "and keep"),

@@ -67,6 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "held",
         "idleness",
         "intake",
+        "lanes",
         "jobs",
         "line",
         "listener",

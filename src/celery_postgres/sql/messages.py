@@ -144,29 +144,62 @@ PUBLISH_ONCE = _to_exchange("publish_once", _TRACED, new=_IF_TRACED)
 COPY_TO_QUEUE = _to_queue("copy_to_queue", _COPIED, _IF_COPIED)
 COPY = _to_exchange("copy", _COPIED, _IF_COPIED)
 
+
+def _claim(name: str, places: str, condition: str, order: str, *more: str) -> Statement:
+    """`places` are where to look, as `q`; `condition` and `order` are those of the rows in one of them."""
+    return Statement(
+        name,
+        f"""WITH picked AS (
+    DELETE FROM {{s}}.ready WHERE ctid = ANY (ARRAY (
+        SELECT r.row_id FROM {places}
+         CROSS JOIN LATERAL (
+            SELECT ctid AS row_id FROM {{s}}.ready WHERE {condition}
+             ORDER BY {order} LIMIT $3::int FOR UPDATE SKIP LOCKED) AS r
+         WHERE (SELECT true FROM {{s}}.consumer WHERE id = $1::uuid)
+         LIMIT $3::int))
+    RETURNING queue_id, priority, message_id, deliveries
+), held AS (
+    INSERT INTO {{s}}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
+    SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
+)
+SELECT {", ".join((_CLAIMED, *more))}
+  FROM picked p JOIN {{s}}.message m ON m.id = p.message_id""",
+    )
+
+
+_CLAIMED = (
+    "p.message_id, p.queue_id, p.priority, p.deliveries + 1, m.expires_at <= now(), m.enqueued_at,\n"
+    "       m.exchange, m.routing_key, m.content_type, m.content_encoding, m.headers, m.properties, m.body"
+)
+
+# Of the look alone: it has ended before the first row is deleted, with which the subselect is evaluated.
+_LOOKED_FOR = (
+    "\n       (SELECT 1000000 * date_part('epoch', clock_timestamp() - statement_timestamp()))::bigint"
+)
+
 # Index: ready_claim_idx, read in its order per queue, so cost does not grow with the backlog; then
 # message_pkey. Locks: the ready rows taken, skipping those that others hold; a second session takes the
 # next ones. The guard makes a consumer that was declared dead claim nothing. Rows return in no promised
 # order. Queues come in the caller's order and the outer LIMIT stops pulling: no row is locked in vain.
-#: 1 consumer, 2 queue ids in order of turn, 3 how many at most.
-CLAIM = Statement(
+#: 1 consumer, 2 queue ids in order of turn, 3 how many at most. The last column, the same in each row, is how
+#: long it looked for them, in microseconds.
+CLAIM = _claim(
     "claim",
-    """WITH picked AS (
-    DELETE FROM {s}.ready WHERE ctid = ANY (ARRAY (
-        SELECT r.row_id FROM unnest($2::bigint[]) AS q (id)
-         CROSS JOIN LATERAL (
-            SELECT ctid AS row_id FROM {s}.ready WHERE queue_id = q.id
-             ORDER BY priority DESC, message_id LIMIT $3::int FOR UPDATE SKIP LOCKED) AS r
-         WHERE (SELECT true FROM {s}.consumer WHERE id = $1::uuid)
-         LIMIT $3::int))
-    RETURNING queue_id, priority, message_id, deliveries
-), held AS (
-    INSERT INTO {s}.unacked (consumer_id, message_id, queue_id, priority, deliveries)
-    SELECT $1::uuid, message_id, queue_id, priority, deliveries + 1 FROM picked
+    "unnest($2::bigint[]) AS q (id)",
+    "queue_id = q.id",
+    "priority DESC, message_id",
+    _LOOKED_FOR,
 )
-SELECT p.message_id, p.queue_id, p.priority, p.deliveries + 1, m.expires_at <= now(), m.enqueued_at,
-       m.exchange, m.routing_key, m.content_type, m.content_encoding, m.headers, m.properties, m.body
-  FROM picked p JOIN {s}.message m ON m.id = p.message_id""",
+
+# Index and locks: those of CLAIM. What has been deleted since some transaction began stays in the index in
+# front of what waits, and CLAIM passes over all of it; this begins behind it.
+#: The same, of some lanes alone, and in each of them from a message on; without the last column.
+#: 1 consumer, 2 their queue ids in order of turn, 3 how many at most, 4 their priorities, 5 the message ids.
+CLAIM_BEHIND = _claim(
+    "claim_behind",
+    "unnest($2::bigint[], $4::smallint[], $5::bigint[]) AS q (id, priority, beginning)",
+    "queue_id = q.id AND priority = q.priority AND message_id >= q.beginning",
+    "message_id",
 )
 
 # The delivery number is part of the match: an acknowledgement of an earlier delivery changes nothing.

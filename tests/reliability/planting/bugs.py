@@ -56,6 +56,15 @@ def id_watermark() -> None:
     )
 
 
+def no_look_from_the_beginning() -> None:
+    """Who has begun to claim behind what was claimed before never looks in front of it again."""
+    import math
+
+    from celery_postgres.lanes import Lanes
+
+    Lanes.next_at = property(lambda _: math.inf)  # type: ignore[method-assign,assignment]
+
+
 def no_listen_again() -> None:
     """Who has lost a session hears no bell any more."""
     from celery_postgres import recovery
@@ -172,6 +181,7 @@ BUGS: dict[str, tuple[Callable[[], None], str]] = {
     "ack_without_token": (ack_without_token, "tests/concurrency/test_settling.py"),
     "delete_on_claim": (delete_on_claim, "tests/reliability/test_chaos.py"),
     "id_watermark": (id_watermark, "tests/reliability/test_stateful.py"),
+    "low_water_for_ever": (no_look_from_the_beginning, "tests/lanes"),
     "missing_re_LISTEN": (no_listen_again, "tests/reliability/test_hearing.py"),
     "wall_clock_lease": (wall_clock_lease, "tests/reliability/test_chaos.py"),
     "swallow_on_publish": (swallow_on_publish, "tests/reliability/test_cuts.py -k publish-publish"),
