@@ -69,6 +69,7 @@ class Lanes:
         self._looks: deque[float] = deque(maxlen=_LOOKS)
         self._looking = False
         self._looked_at = 0.0
+        self._was_behind = False
 
     @property
     def _length(self) -> float:
@@ -86,23 +87,27 @@ class Lanes:
 
         After None, `looked` or `failed` is to be called.
         """
-        if self._length and time.monotonic() < self.next_at:
+        # Behind first, also when it is time: who was woken has most likely been woken for what is there.
+        if self._length and not (self._was_behind and time.monotonic() >= self.next_at):
+            self._was_behind = True
             return self._behind(queue_ids)
+        self._was_behind = False
         self._looking = True
         return None
 
     def _behind(self, queue_ids: Sequence[int]) -> Places:
-        by_queue = self._by_queue
-        priorities = sorted({priority for lanes in by_queue.values() for priority in lanes}, reverse=True)
-        # Of a lane that is not known: what comes now has a higher number than all that was seen elsewhere.
-        newest = max(lane.beginning for lanes in by_queue.values() for lane in lanes.values())
+        every = self._by_queue.values()
+        # In a queue of which nothing has come yet: what comes now has a higher number than all that was seen.
+        newest = max(lane.beginning for lanes in every for lane in lanes.values())
+        anywhere = dict.fromkeys({priority for lanes in every for priority in lanes}, newest)
         places = Places([], [], [])
         for queue_id in queue_ids:
-            lanes = by_queue.get(queue_id, {})
-            for priority in priorities:
+            lanes = self._by_queue.get(queue_id)
+            beginnings = {p: lane.beginning for p, lane in lanes.items()} if lanes else anywhere
+            for priority in sorted(beginnings, reverse=True):
                 places.queue_ids.append(queue_id)
                 places.priorities.append(priority)
-                places.beginnings.append(lanes[priority].beginning if priority in lanes else newest)
+                places.beginnings.append(beginnings[priority])
         return places
 
     def looked(self, seconds: float | None) -> None:
