@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .messages import Claimed
 
 #: A look from the beginning that takes longer, in seconds, has passed over some thousand rows for nothing.
-LONG_LOOK = 0.001
+LONG_LOOK = 0.002
 #: So many of them in a row: one alone may have had to wait for the processor.
-_LOOKS = 3
+_LOOKS = 5
 #: The pause behind a long look, in looks, and its limit in seconds.
 _PAUSE = 20
 _LONGEST_PAUSE = 30.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FOR_EVER = 3600.0
 
-DEAD = 30_000
+DEAD = 100_000
 
 
 @pytest.fixture
