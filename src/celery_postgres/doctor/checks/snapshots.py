@@ -1,6 +1,7 @@
 """Who keeps dead rows from being removed: open transactions, prepared ones, replication slots.
 
-As long as somebody may still want to see a row that was deleted, it stays, and each claim steps over it.
+As long as somebody may still want to see a row that was deleted, it stays: the tables grow, and whoever looks
+through a queue from its beginning steps over it.
 Transactions count only in this database, slots and standbys in all.
 """
 

@@ -54,9 +54,17 @@ def shutdown(stage: Stage) -> Finding:
     for other in stage.workers:
         if other is not worker:
             other.kill()
+
+    def held() -> set[str]:
+        rows = stage.rows("SELECT m.task_id FROM {s}.unacked u JOIN {s}.message m ON m.id = u.message_id")
+        return {id_ for (id_,) in rows}
+
     running = stage.send("linger", _LINGER)
     waiting = [stage.send("echo", number) for number in range(_WAITING)]
     stage.wait("started", running)
+    stage.wait_for(
+        lambda: held() & set(waiting), "the worker took no message to wait in its memory", [worker]
+    )
     begin, limit = time.monotonic(), stage.request.timeout_s
     worker.terminate()
     try:
