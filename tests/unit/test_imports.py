@@ -101,6 +101,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "result_consumer",
         "transport",
         "worker",
+        "worker.events",
+        "worker.mailbox",
+        "worker.replacing",
+        "worker.tasks",
     ),
     "verification": (
         "verify.address",

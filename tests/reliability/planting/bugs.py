@@ -170,9 +170,10 @@ def unknown_claims_stay() -> None:
 
 def late_early_ack() -> None:
     """In the solo pool an early acknowledgement waits for the end of the task."""
-    from celery_postgres import pacer, worker
+    from celery_postgres import pacer
+    from celery_postgres.worker import tasks
 
-    worker._acknowledge_before_solo_tasks = lambda: None
+    tasks._acknowledge_before_solo_tasks = lambda original: original
     pacer.Pacer.arm = lambda *_: None  # type: ignore[method-assign]
 
 

@@ -1,0 +1,83 @@
+"""What a worker tells its monitors: heartbeats, and what becomes of each task (`celery worker -E`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .replacing import is_ours, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds for which the events of tasks are gathered at most.
+GATHERED_FOR = 0.02
+
+#: How many of them leave as one message at most. Celery says 24, for a message that leaves at once.
+GATHERED_AT_MOST = 240
+
+
+def adapt() -> None:
+    replace("celery.worker.heartbeat", "Heart", "_send", _never_wait_for_heartbeats)
+    replace("celery.worker.consumer.events", "Events", "start", _gather)
+    replace("celery.worker.consumer.events", "Events", "shutdown", _send_the_last)
+
+
+def _never_wait_for_heartbeats(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery repeats a heartbeat that cannot be sent until it can, inside the loop, which stands still then.
+
+    Without that it keeps it for later, as it does with every other event.
+    """
+
+    def _send(self: Any, event: str, retry: bool = True) -> Any:
+        return original(self, event, retry=retry and not is_ours(getattr(self.eventer, "connection", None)))
+
+    return _send
+
+
+def _gather(original: Callable[..., Any]) -> Callable[..., Any]:
+    def start(self: Any, consumer: Any) -> None:
+        original(self, consumer)
+        dispatcher = consumer.event_dispatcher
+        if dispatcher.on_send_buffered is not None and is_ours(dispatcher.connection):
+            dispatcher.buffer_limit = GATHERED_AT_MOST
+            dispatcher.on_send_buffered = Gathering(consumer.hub, dispatcher).add
+
+    return start
+
+
+def _send_the_last(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop has ended, and with it what would have sent the events of the tasks that ended last."""
+
+    def shutdown(self: Any, consumer: Any) -> None:
+        dispatcher = consumer.event_dispatcher
+        if dispatcher is not None and is_ours(dispatcher.connection):
+            dispatcher.flush()
+        original(self, consumer)
+
+    return shutdown
+
+
+class Gathering:
+    """The events of tasks leave together, `GATHERED_FOR` after the first of them.
+
+    Celery sends them at the next step of its loop, which under load is a message, and a commit to wait for,
+    for each one or two. One for each connection of the worker's. Any thread may add.
+    """
+
+    def __init__(self, hub: Any, dispatcher: Any) -> None:
+        self._hub = hub
+        self._dispatcher = dispatcher
+        self._coming = False
+
+    def add(self) -> None:
+        """An event has been put into the dispatcher's buffer."""
+        if not self._coming:
+            self._coming = True
+            self._hub.call_soon(self._begin)  # only the loop may touch its timers
+
+    def _begin(self) -> None:
+        self._hub.call_later(GATHERED_FOR, self._leave)
+
+    def _leave(self) -> None:
+        self._coming = False  # first: what another thread adds from now on asks again
+        self._dispatcher.flush()

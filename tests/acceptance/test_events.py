@@ -1,0 +1,132 @@
+"""What a worker tells its monitors with `-E`: gathered, and nothing left out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fixtures.worker import Site
+
+#: Pools with an event loop of kombu's, in which Celery gathers events at all.
+LOOPING = ("prefork", "solo", "threads")
+
+TASKS = 200
+
+
+class Monitor:
+    """Hears every event, and counts the messages that bring those of tasks."""
+
+    def __init__(self, site: Site) -> None:
+        self.messages = 0
+        self.events: list[dict[str, Any]] = []
+        self._grown = threading.Condition()
+        self._connection = site.client.connection_for_read()
+        receiver = site.client.events.Receiver(self._connection)
+        receiver.event_from_message = lambda event: (event["type"], event)
+        receiver.process = self._on_event
+        inside = receiver._receive
+
+        def receive(body: Any, message: Any) -> None:
+            self.messages += isinstance(body, list)
+            inside(body, message)
+
+        receiver._receive = receive
+        self._receiver = receiver
+        self._thread = threading.Thread(target=self._capture, daemon=True)
+
+    def _capture(self) -> None:
+        self._receiver.capture(limit=None, timeout=None, wakeup=False)
+
+    def _on_event(self, kind: str, event: dict[str, Any]) -> None:
+        with self._grown:
+            self.events.append(event)
+            self._grown.notify_all()
+
+    def told(self, kind: str) -> list[str]:
+        """The tasks of which this has been told, in the order in which it was."""
+        return [event["uuid"] for event in self.events if event["type"] == kind]
+
+    def wait_for(self, kind: str, ids: list[str], timeout_s: float = 20) -> None:
+        with self._grown:
+            assert self._grown.wait_for(lambda: set(ids) <= set(self.told(kind)), timeout_s), kind
+
+    def wait_until_heard(self) -> None:
+        with self._grown:
+            arrived = self._grown.wait_for(lambda: any("worker" in e["type"] for e in self.events), 20)
+            assert arrived, "no heartbeat"
+
+    def __enter__(self) -> Monitor:
+        self._thread.start()
+        self.wait_until_heard()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._receiver.should_stop = True
+        self._thread.join(10)
+        self._connection.release()
+
+
+@contextmanager
+def watched(site: Site, pool: str) -> Iterator[tuple[Any, Monitor]]:
+    worker = site.worker("-E", pool=pool, concurrency=2)
+    with Monitor(site) as monitor:
+        yield worker, monitor
+
+
+@pytest.mark.parametrize("pool", LOOPING)
+def test_events_of_many_tasks_share_messages(site, pool):
+    """Each of three events per task is told once, and most of them travel together."""
+    with watched(site, pool) as (_worker, monitor):
+        with site.client.connection_for_write() as connection:
+            producer = connection.Producer()
+            with producer.batch():
+                ids = [site.send("add", 1, 1, producer=producer) for _ in range(TASKS)]
+        for kind in ("task-received", "task-started", "task-succeeded"):
+            monitor.wait_for(kind, ids)
+            assert sorted(monitor.told(kind)) == sorted(ids)
+    assert monitor.messages < TASKS, "Celery's own loop sends one for each step, 2 to 3 a task"
+
+
+@pytest.mark.parametrize("pool", LOOPING)
+def test_an_event_leaves_although_nothing_else_happens(site, pool):
+    """One task in an idle worker: its last event is not left until something else wakes the loop."""
+    with watched(site, pool) as (_worker, monitor):
+        for _ in range(3):
+            task_id = site.send("add", 1, 1)
+            monitor.wait_for("task-succeeded", [task_id], timeout_s=5)
+
+
+def test_the_last_events_are_told_by_a_worker_that_ends(site):
+    """Warm shutdown: the task that was running is told to have succeeded, behind the loop's end."""
+    with watched(site, "prefork") as (worker, monitor):
+        task_id = site.send("sleep_for", 1.5)
+        monitor.wait_for("task-started", [task_id])
+        assert worker.stop(signal.SIGTERM) == 0
+        monitor.wait_for("task-succeeded", [task_id], timeout_s=5)
+
+
+def test_events_are_told_behind_a_lost_session(site):
+    """The sessions end while events gather: what happens to the next task is told again."""
+    with watched(site, "prefork") as (_worker, monitor):
+        for _ in range(3):
+            ids = [site.send("add", 1, 1) for _ in range(20)]
+            end_sessions(site.broker.url)
+            site.record.wait_for(ids)
+            task_id = site.send("add", 1, 1)
+            monitor.wait_for("task-succeeded", [task_id])
+
+
+def end_sessions(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
