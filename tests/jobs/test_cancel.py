@@ -104,7 +104,7 @@ def test_running_job_is_refused(shop: Shop, form: str) -> None:
     shop.begun(task_id)
     done = command(shop, form, "cancel", task_id)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"celery control terminate KILL {task_id}" in done.stderr
+    assert f"celery -A app control terminate KILL {task_id}" in done.stderr
     assert shop.state(task_id) == "active"
     done = command(shop, form, "cancel", task_id, "--json")
     assert done.returncode == 1

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _REMEDIES = {
     None: "unknown: it has ended and nothing of it was kept, or it runs and was acknowledged when it began",
-    "active": "a worker has it: `celery control revoke {id}` stops it if it has not begun, `celery control "
-    "terminate KILL {id}` also if it has",
+    "active": "a worker has it: `celery -A app control revoke {id}` stops it if it has not begun, `celery -A "
+    "app control terminate KILL {id}` also if it has",
     "dead": "it is dead and does not run by itself: `celery-postgres dead discard {id}` forgets it",
 }
 
