@@ -53,15 +53,10 @@ class Claims:
         source.look = False
         source.asked += room
         turn.on_failure(lambda: self._failed(source, room))
-        queue_ids = source.turn_order()
-        places = source.lanes.places(queue_ids)
-        if places is None:
-            turn.on_failure(source.lanes.failed)
-            turn.add(
-                (sql.CLAIM, (self._consumer_id, queue_ids, room)),
-                lambda rows: self._read_from_beginning(source, room, rows),
-            )
-        else:
+        behind = source.lanes.look_behind()
+        queue_ids = source.turn_order(behind=behind)
+        if behind:
+            places = source.lanes.places(queue_ids)
             turn.add(
                 (
                     sql.CLAIM_BEHIND,
@@ -69,25 +64,31 @@ class Claims:
                 ),
                 lambda rows: self._read_behind(source, room, rows),
             )
+        else:
+            turn.on_failure(source.lanes.failed)
+            turn.add(
+                (sql.CLAIM, (self._consumer_id, queue_ids, room)),
+                lambda rows: self._read_from_beginning(source, queue_ids[0], room, rows),
+            )
 
     def _failed(self, source: Source, room: int) -> None:
         source.asked -= room
         source.look = True
 
-    def _read_from_beginning(self, source: Source, room: int, rows: Rows) -> None:
-        source.lanes.looked(read_seconds_looked(rows))
-        self._read(source, room, rows)
+    def _read_from_beginning(self, source: Source, first: int, room: int, rows: Rows) -> None:
+        source.lanes.looked(first, read_seconds_looked(rows))
+        self._read(source, room, rows, more_in_front=rows.count >= room)
 
     def _read_behind(self, source: Source, room: int, rows: Rows) -> None:
-        self._read(source, room, rows)
+        self._read(source, room, rows, more_in_front=False)
         if rows.count < room:  # there may be something further in front
             self._plan_look(source.lanes.next_at)
 
-    def _read(self, source: Source, room: int, rows: Rows) -> None:
+    def _read(self, source: Source, room: int, rows: Rows, *, more_in_front: bool) -> None:
         source.asked -= room
         batch = read_claimed(rows)
         source.weigh(len(batch), sum(len(claimed.body) for claimed in batch))
-        source.lanes.claimed(batch)
+        source.lanes.claimed(batch, more_in_front=more_in_front)
         for claimed in batch:
             self._take(claimed, source)
         if rows.count >= room:

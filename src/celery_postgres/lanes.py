@@ -52,10 +52,16 @@ class _Lane:
         self._changed_at = now
 
     def claimed(self, message_id: int, now: float) -> None:
+        """It was found behind the lane's beginning, or among all that there is."""
         if now - self._changed_at >= _LATE:
             self.beginning, self._next = self._next, self._highest
             self._changed_at = now
         self._highest = max(self._highest, message_id)
+
+    def begin_again(self, message_id: int, now: float) -> None:
+        """It was found in front, and there may be more between it and the beginning."""
+        self.beginning = self._next = self._highest = message_id
+        self._changed_at = now
 
 
 class Lanes:
@@ -66,7 +72,8 @@ class Lanes:
 
     def __init__(self) -> None:
         self._by_queue: dict[int, dict[int, _Lane]] = {}
-        self._looks: deque[float] = deque(maxlen=_LOOKS)
+        self._looks: dict[int, deque[float]] = {}
+        """How long the last looks took, in seconds, by the queue with which they began."""
         self._looking = False
         self._looked_at = 0.0
         self._was_behind = False
@@ -74,7 +81,8 @@ class Lanes:
     @property
     def _length(self) -> float:
         """How long a look from the beginning takes, in seconds, or 0 if that is not long."""
-        length = min(self._looks) if len(self._looks) == _LOOKS else 0.0
+        lengths = (min(looks) for looks in self._looks.values() if len(looks) == _LOOKS)
+        length = max(lengths, default=0.0)
         return length if length > LONG_LOOK else 0.0
 
     @property
@@ -82,20 +90,15 @@ class Lanes:
         """When to look from the beginning again, by the monotonic clock; not while that is being done."""
         return math.inf if self._looking else self._looked_at + min(_PAUSE * self._length, _LONGEST_PAUSE)
 
-    def places(self, queue_ids: Sequence[int]) -> Places | None:
-        """Where to look now, in the order of the queues; None: from the beginning.
-
-        After None, `looked` or `failed` is to be called.
-        """
+    def look_behind(self) -> bool:
+        """Whether to look in `places` now; else from the beginning, and then tell `looked` or `failed`."""
         # Behind first, also when it is time: who was woken has most likely been woken for what is there.
-        if self._length and not (self._was_behind and time.monotonic() >= self.next_at):
-            self._was_behind = True
-            return self._behind(queue_ids)
-        self._was_behind = False
-        self._looking = True
-        return None
+        self._was_behind = bool(self._length) and not (self._was_behind and time.monotonic() >= self.next_at)
+        self._looking = self._looking or not self._was_behind
+        return self._was_behind
 
-    def _behind(self, queue_ids: Sequence[int]) -> Places:
+    def places(self, queue_ids: Sequence[int]) -> Places:
+        """Where to look behind, in the order of the queues."""
         every = self._by_queue.values()
         # In a queue of which nothing has come yet: what comes now has a higher number than all that was seen.
         newest = max(lane.beginning for lanes in every for lane in lanes.values())
@@ -110,24 +113,32 @@ class Lanes:
                 places.beginnings.append(beginnings[priority])
         return places
 
-    def looked(self, seconds: float | None) -> None:
-        """A look from the beginning took so long by the server's clock; None if it found nothing."""
+    def looked(self, queue_id: int, seconds: float | None) -> None:
+        """A look from the beginning, of this queue first, took so long by the server's clock.
+
+        None if it found nothing.
+        """
         self._looking = False
         self._looked_at = time.monotonic()
         if seconds is not None:
-            self._looks.append(seconds)
+            self._looks.setdefault(queue_id, deque(maxlen=_LOOKS)).append(seconds)
 
     def failed(self) -> None:
         """A look from the beginning did not come to its end."""
         self._looking = False
 
-    def claimed(self, batch: Iterable[Claimed]) -> None:
-        """These were found, in AMQP's order."""
+    def claimed(self, batch: Iterable[Claimed], *, more_in_front: bool) -> None:
+        """These were found, in AMQP's order.
+
+        `more_in_front`: by a look from the beginning, which came back full.
+        """
         now = time.monotonic()
         for claimed in batch:
             lanes = self._by_queue.setdefault(claimed.queue_id, {})
             lane = lanes.get(claimed.priority)
             if lane is None:
                 lanes[claimed.priority] = _Lane(claimed.message_id, now)
+            elif more_in_front and claimed.message_id < lane.beginning:
+                lane.begin_again(claimed.message_id, now)
             else:
                 lane.claimed(claimed.message_id, now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .lanes import Lanes
@@ -29,7 +28,8 @@ class Source:
         """`window()` is how many more may be claimed, `size()` how many at most."""
         self._window = window
         self._size = size
-        self.queue_ids: deque[int] = deque()
+        self.queue_ids: list[int] = []
+        self._turns = {True: 0, False: 0}
         self.arrived = 0
         """How many were claimed and not yet handed over."""
         self.asked = 0
@@ -54,10 +54,15 @@ class Source:
         """Whether there is a backlog, of which at least half a window is in hand."""
         return self.full_claims > 0 and (self.room() + self.asked) * 2 <= self._size()
 
-    def turn_order(self) -> list[int]:
-        """Each claim begins with another queue, so none starves."""
-        self.queue_ids.rotate(-1)
-        return list(self.queue_ids)
+    def turn_order(self, *, behind: bool) -> list[int]:
+        """Each claim begins with another queue, so none starves.
+
+        Those from `behind` and those from the beginning each take turns: as they alternate, every other queue
+        would never be the first of its kind.
+        """
+        self._turns[behind] += 1
+        first = self._turns[behind] % len(self.queue_ids)
+        return self.queue_ids[first:] + self.queue_ids[:first]
 
 
 class Subscription:
@@ -148,6 +153,7 @@ class Roster:
             others.remove(subscription)
         if not any(other.source is source for other in others) and queue_id in source.queue_ids:
             source.queue_ids.remove(queue_id)
+            source.lanes = Lanes()
         if not source.queue_ids and source in self.sources:
             self.sources.remove(source)
         if not others:

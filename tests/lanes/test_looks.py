@@ -64,14 +64,14 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.whole: list[bool] = []
         """Of each look, whether it began at the beginning."""
-        original = Lanes.places
+        original = Lanes.look_behind
 
-        def places(lanes: Lanes, queue_ids: Any) -> Any:
-            found = original(lanes, queue_ids)
-            self.whole.append(found is None)
-            return found
+        def look_behind(lanes: Lanes) -> bool:
+            behind = original(lanes)
+            self.whole.append(not behind)
+            return behind
 
-        monkeypatch.setattr(Lanes, "places", places)
+        monkeypatch.setattr(Lanes, "look_behind", look_behind)
 
 
 @pytest.fixture
@@ -202,6 +202,34 @@ class TestFurtherInFront:
             publish(queue, "urgent", priority=9)
             assert inbox.take_bodies(1) == ["urgent"]
 
+    def test_more_than_one_window(self, queue, channel, observer):
+        """What lies there is claimed on end, and not one window at each look from the beginning."""
+        with Inbox(channel, queue, prefetch_count=2) as inbox:
+            with observer.transaction():
+                for _ in range(20):
+                    publish_by_hand(observer, queue)
+                pass_by(inbox, queue)
+            begin = time.monotonic()
+            assert inbox.take_bodies(20) == ["by hand"] * 20
+            assert time.monotonic() - begin < 5, "10 looks, each a second behind the last"
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_front_of_each_queue(count, channel, observer, long_looks, monkeypatch):
+    """Looks from the beginning begin with every queue in turn, although they alternate with the others."""
+    monkeypatch.setattr(lanes, "_LONGEST_PAUSE", 0.0)
+    queues = [declared(channel, f"number {number}") for number in range(count)]
+    with Inbox(channel, *queues, prefetch_count=1) as inbox:
+        with observer.transaction():
+            for queue in queues:
+                publish_by_hand(observer, queue)
+            for queue in queues:
+                pass_by(inbox, queue)
+        for queue in queues:
+            publish(queue, *["behind"] * 50)
+        bodies = inbox.take_bodies(20 * count)
+        assert bodies.count("by hand") == count
+
 
 def publish_by_hand(observer: psycopg.Connection[Any], queue: Queue) -> None:
     observer.execute(
@@ -218,14 +246,7 @@ def publish_by_hand(observer: psycopg.Connection[Any], queue: Queue) -> None:
 def test_few_looks_pass_over_what_an_open_transaction_keeps(queue, channel, observer, database_url, looks):
     """Most claims begin behind it; when the transaction has ended, all of them from the beginning again."""
     with psycopg.connect(database_url) as report:
-        report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        observer.execute(
-            "INSERT INTO celery.ready SELECT id, 0, n, 0 FROM celery.queue, generate_series(%s, -1) n"
-            " WHERE name = %s",
-            [-DEAD, queue.name],
-        )
-        report.execute("SELECT count(*) FROM celery.ready")
-        observer.execute("DELETE FROM celery.ready WHERE message_id < 0")
+        keep_rows(queue, observer, report)
         with Inbox(channel, queue, prefetch_count=1) as inbox:
             for number in range(300):
                 publish(queue, str(number))
@@ -234,6 +255,31 @@ def test_few_looks_pass_over_what_an_open_transaction_keeps(queue, channel, obse
             report.rollback()
             observer.execute("VACUUM celery.ready")
             until_no_claim_begins_behind(inbox, queue, looks)
+
+
+def test_one_queue_of_two_in_which_rows_are_kept(queue, channel, observer, database_url, looks):
+    """Short looks at the other one do not hide the long ones."""
+    other = declared(channel, "two")
+    with psycopg.connect(database_url) as report:
+        keep_rows(queue, observer, report)
+        with Inbox(channel, queue, other, prefetch_count=1) as inbox:
+            for _ in range(20):
+                publish(queue, *["one"] * 10)
+                publish(other, *["two"] * 10)
+                inbox.take_bodies(20)
+            assert sum(looks.whole) < len(looks.whole) / 2
+
+
+def keep_rows(queue: Queue, observer: psycopg.Connection[Any], report: psycopg.Connection[Any]) -> None:
+    """`report` sees what was claimed."""
+    report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    observer.execute(
+        "INSERT INTO celery.ready SELECT id, 0, n, 0 FROM celery.queue, generate_series(%s, -1) n"
+        " WHERE name = %s",
+        [-DEAD, queue.name],
+    )
+    report.execute("SELECT count(*) FROM celery.ready")
+    observer.execute("DELETE FROM celery.ready WHERE message_id < 0")
 
 
 def until_no_claim_begins_behind(inbox: Inbox, queue: Queue, looks: Looks) -> None:
