@@ -70,15 +70,14 @@ class Arrivals:
         owner.source.arrived -= len(mine)
         return mine
 
-    def drop(self, lost: Iterable[Claimed]) -> int:
-        """Take out what is not ours any more; returns how many of them had not been handed over."""
+    def drop(self, lost: Iterable[Claimed]) -> None:
+        """Take out what is not ours any more."""
         gone = {id(claimed) for claimed in lost}
         mine = [entry for entry in self._line if id(entry[1]) in gone]
         for owner, _ in mine:
             owner.source.arrived -= 1
         if mine:
             self._line = deque(entry for entry in self._line if id(entry[1]) not in gone)
-        return len(mine)
 
     def withdraw_rows(self) -> list[Claimed]:
         """Everything but the entries of the log, in its order."""

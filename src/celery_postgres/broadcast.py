@@ -33,10 +33,6 @@ class BroadcastReader:
         self._seen: dict[int, str] = {}
         self._page: tuple[list[int], str, str, int, int] | None = None
 
-    def __len__(self) -> int:
-        """How many queues are followed."""
-        return len(self._seen)
-
     @property
     def queue_ids(self) -> list[int]:
         """The queues that are followed."""
@@ -77,6 +73,10 @@ class BroadcastReader:
 
     def _failed(self) -> None:
         self.due, self._reading = True, False
+
+    def read_again(self) -> None:
+        """Whatever was under way, nobody reads it any more."""
+        self._failed()
 
     def call(self) -> Call:
         """The next read; its rows go to `take`. Reading again after a failure needs nothing else."""

@@ -207,7 +207,7 @@ class Channel(StdChannel):
         if box is not None and box.takes(connection.place):
             routed = box.put(out, token, connection.commands)
         else:
-            routed = connection.commands.publish(out, timeout)
+            routed = connection.commands.publish(out, timeout or connection.patience)
             token.settled = True
         if mandatory and routed is not None and not routed.queues:
             self.return_message(message, out.exchange, out.routing_key)

@@ -47,8 +47,6 @@ class Commands:
 
     def __init__(self, session: Session, server: Server, bell: Bell, options: Options) -> None:
         self.session = session
-        self.unroutable = 0
-        """How many messages no queue was bound for."""
         self._server = server
         self._bell = bell
         self._options = options
@@ -171,7 +169,7 @@ class Commands:
         limited: set[str] = set()
         for outgoing, routed in published:
             if not routed.queues:
-                self._count_unroutable(outgoing, routed)
+                self._say_unroutable(outgoing, routed)
             limited.update(routed.limited)
             if not routed.held and self._options.notify:
                 wake.update(self._remember(outgoing, routed))
@@ -196,7 +194,7 @@ class Commands:
         Raises NotFound (404) for an exchange that does not exist.
         """
         if not routed.queues:
-            self._count_unroutable(outgoing, routed)
+            self._say_unroutable(outgoing, routed)
         try:
             for name in sorted(routed.limited):  # of what is committed by now
                 self._trim(name)
@@ -230,10 +228,9 @@ class Commands:
         self._routes[outgoing.exchange, outgoing.routing_key] = ids
         return ids
 
-    def _count_unroutable(self, outgoing: Outgoing, routed: Routed) -> None:
+    def _say_unroutable(self, outgoing: Outgoing, routed: Routed) -> None:
         if not routed.exchange_exists:
             raise NotFound(f"no exchange {outgoing.exchange!r}: declare it before publishing to it")
-        self.unroutable += 1
         _log.debug(
             "no queue is bound for exchange %r and routing key %r: dropped",
             outgoing.exchange,

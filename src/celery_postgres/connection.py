@@ -180,6 +180,8 @@ class Database:
             raise ConfigurationError(
                 f"{self.dsn.masked()} is not usable: {one_line(exc)}: correct the URL"
             ) from exc
+        except OSError as exc:  # no descriptor is left, say, when libpq's socket is to be waited for
+            raise DatabaseUnavailable(f"cannot connect to {self.dsn.masked()}: {exc}") from exc
         warn_if_exposed(connection.pgconn)
         try:
             return self._greet(connection)

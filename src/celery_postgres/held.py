@@ -46,9 +46,6 @@ class Held:
         self._held: dict[int, Claimed] = {}
         self._settled: deque[Settlement] = deque()
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def holds(self, claimed: Claimed) -> bool:
         """Whether this very delivery is ours; its number may belong to another message since a crash."""
         return self._held.get(claimed.message_id) is claimed

@@ -7,9 +7,10 @@ caller holds the session's lock.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .errors import DatabaseRejected
+from .errors import DatabaseRejected, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,7 +48,8 @@ class Idleness:
         if isinstance(batch.error, DatabaseRejected):
             # Locks of a session outlive the transaction that took them, and the server counts: what was taken
             # before the refusal would never be given back.
-            self._session.send([self._bell.wait_no_more(ids)])
+            with suppress(DatabaseUnavailable):  # its locks end with it
+                self._session.send([self._bell.wait_no_more(ids)])
         locked = {
             rows.integer(row, 0) for rows in batch.results for row in range(rows.count) if rows.flag(row, 1)
         }

@@ -135,7 +135,7 @@ class Intake:
             raise
         self.pacer = Pacer(self)
         self.lookout = Lookout(
-            self.session, self._recovery.restore, look=self.pacer.help_out, max_outage=max_outage
+            self.session, self._recovery.restore, look=self._look_after, max_outage=max_outage
         )
 
     # -- consumers -----------------------------------------------------------------------------------
@@ -174,7 +174,8 @@ class Intake:
                 for claimed in self._arrivals.withdraw_apart(queue.id):
                     self._arrive(claimed)
             if queue.prompt:
-                self._idleness.begin([queue.id])
+                with self.session.riding_out():
+                    self._idleness.begin([queue.id])
         return True
 
     def cancel(self, subscription: Subscription) -> None:
@@ -360,7 +361,8 @@ class Intake:
         if error is None:
             self._patience.reset()
             self._turns.answered(turn)
-            turn.take(batch.results)
+            with self.session.riding_out():
+                turn.take(batch.results)
             return
         turn.undo()
         if isinstance(error, DatabaseRejected):
@@ -409,7 +411,9 @@ class Intake:
     def _arrive(self, claimed: Claimed, source: Source | None = None) -> None:
         """Hand a message to one of its queue's subscriptions, or keep it for whoever comes."""
         owner = self._roster.owner(claimed, source)
-        if owner is not None:
+        if self._aside and not claimed.logged:  # it was under way when the loop was found to stand still
+            self.release([claimed])
+        elif owner is not None:
             self._arrivals.put(owner, claimed)
         elif claimed.logged:
             self._arrivals.set_apart(claimed)
@@ -539,12 +543,16 @@ class Intake:
             return entry
 
     def _settle_under_way(self) -> None:
-        """Wait for the batch under way, so that nothing is known to the server alone."""
+        """Wait for what is under way, so that nothing is known to the server alone.
+
+        Or is known to nobody, since the session is lost.
+        """
         with self.session.waiting():
             while self.session.busy:
                 self.session.pump()
+                self._give_up_silent()
                 if self.session.busy:
-                    self.session.wait_readable(self._timeout)
+                    self.session.wait_readable(None)
 
     def flush(self) -> None:
         """Block until everything settled so far has reached the server, unless the line is away.
@@ -552,21 +560,22 @@ class Intake:
         Then it leaves as soon as that is home again.
         Raises DatabaseRejected when the server refuses it again and again.
         """
-        refused = 0
-        self._settle_under_way()
-        while self._settlements and not self.session.away:
-            with self.session.riding_out(), self._lock:
-                if not self.session.busy:
-                    self._refusal = None
-                    self._send(claiming=False)
+        refused, sent = 0, False
+        while True:
             self._settle_under_way()
             if self._failure is not None:
                 raise self._failure
-            if self._refusal is not None:
+            if sent and self._refusal is not None:
                 refused += 1
                 if refused == FLUSHES_AT_MOST:
                     raise self._refusal
                 time.sleep(max(0.0, self._resume_at - time.monotonic()))
+            with self.session.riding_out(), self._lock:  # nobody sends meanwhile, the pacer neither
+                if self.session.away or not (self.session.busy or self._settlements):
+                    return
+                if not self.session.busy:
+                    self._refusal, sent = None, True
+                    self._send(claiming=False)
 
     @property
     def unsent(self) -> bool:
@@ -575,10 +584,24 @@ class Intake:
 
     # -- the line: lost, home again, over -------------------------------------------------------------
 
+    def _look_after(self) -> None:
+        """In the lookout's thread: take in what the loop has not got to, and notice a line that is dead."""
+        self.pacer.help_out()
+        self._give_up_silent()
+
+    def _give_up_silent(self) -> None:
+        """Connections may look well although nothing comes through any more.
+
+        A proxy, a tunnel or a pooler answers for a server that it has lost.
+        """
+        silent = self.session.unanswered_for()
+        if silent > STALE_AFTER:
+            self.session.give_up(f"the server has not answered for {silent:.0f} s")
+
     def _agree(self, findings: Findings) -> None:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
         self._idleness.forget()
-        self._turns.confirmed_at = time.monotonic()
+        self._turns = Turns()
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
         self._held.acknowledged_again(findings.finished)
@@ -591,7 +614,7 @@ class Intake:
             source.full_claims = 0
             source.asked = 0
             source.lanes = Lanes()
-        self._reader.due = True
+        self._reader.read_again()
         self._resume_at = 0.0
         self.pace()
 

@@ -148,6 +148,13 @@ class Line:
     def unsent(self) -> bool:
         return self._session.unsent
 
+    def unanswered_for(self) -> float:
+        return self._session.unanswered_for()
+
+    def give_up(self, reason: str) -> None:
+        """Take the session for lost, for a reason that nobody else will notice."""
+        self._session.give_up(reason)
+
     def send(self, calls: Sequence[Call], on_done: Callable[[Batch], None] | None = None) -> Batch:
         """Raises DatabaseUnavailable while the line is away."""
         self._check()

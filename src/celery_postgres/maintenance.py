@@ -125,15 +125,23 @@ class Maintenance:
                 pause = self._round(hurried=soon is not None)
                 self._failures.over()
             except Error as exc:
-                if self._stopped:
-                    break
-                self._show_life()
-                pause = self._failures.met(exc, lost=not self._home())
+                pause = self._failed(exc)
+            except Exception as exc:  # noqa: BLE001  whatever it is
+                # Without this thread nobody would see that this consumer lives.
+                _log.exception("maintenance failed, trying again")
+                pause = self._failed(DatabaseUnavailable(f"maintenance failed: {exc!r}"))
             if soon is not None:
                 pause = min(pause, soon)
         if self._session is not None:
             self._session.close()
         self._watch.close()
+
+    def _failed(self, exc: Error) -> float:
+        """Returns how long to wait."""
+        if self._stopped:
+            return 0.0
+        self._show_life()
+        return self._failures.met(exc, lost=not self._home())
 
     # -- our own life --------------------------------------------------------------------------------
 

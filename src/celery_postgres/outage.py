@@ -88,10 +88,17 @@ class Lookout:
                 self._ride_out()
                 self._changed()
             else:
-                self._look()
-                if self.on_look is not None:
-                    self.on_look()
+                self._look_around()
                 self._lost.wait(LOOK_EVERY)
+
+    def _look_around(self) -> None:
+        try:
+            self._look()
+            if self.on_look is not None:
+                self.on_look()
+        except Exception:  # noqa: BLE001  as in `_ride_out`
+            # Without this thread nobody would bring the line home.
+            _log.exception("looking after the session that claims messages failed")
 
     def _ride_out(self) -> None:
         since = time.monotonic()

@@ -6,6 +6,7 @@ takes where nothing is wrong, and not for as long as one takes that fails.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -15,6 +16,8 @@ from .errors import DatabaseUnavailable, Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -81,6 +84,9 @@ class _Attempt(Generic[T]):
             opened = self._open()
         except Error as exc:
             self.error = exc
+        except Exception as exc:  # noqa: BLE001  whatever it is: who waits for this attempt has to hear of it
+            _log.exception("a session could not be opened")
+            self.error = DatabaseUnavailable(f"the session is lost, and another cannot be opened: {exc!r}")
         else:
             with self._lock:
                 if not self._abandoned:

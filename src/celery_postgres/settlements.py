@@ -33,8 +33,6 @@ class Settlements:
     """Acknowledgements, releases and rejections that wait for the next turn."""
 
     def __init__(self, consumer_id: UUID, held: Held, *, keep_rejected: bool) -> None:
-        self.stale = 0
-        """How many acknowledgements came too late."""
         self._held = held
         self._tried: set[Claimed] = set()
         """Whose acknowledgement was sent, and the answer did not come."""
@@ -152,7 +150,6 @@ class Settlements:
 
     def too_late(self, claimed: Claimed) -> None:
         """It is not ours any more, so nothing is sent for it."""
-        self.stale += 1
         _log.warning(
             "the acknowledgement of message %d (task %s) came too late: it was given to another consumer, or "
             "its queue was deleted",

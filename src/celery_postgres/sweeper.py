@@ -134,11 +134,13 @@ class Sweeper:
         self._next_promotion = min(self._next_promotion, time.monotonic() + self.seconds_to_due())
 
     def _forget_published(self) -> None:
-        """The traces of publish calls that are retried no more."""
-        while True:
+        """The traces of publish calls that are retried no more; of very many, some in each round."""
+        for _ in range(_TRIMS_AT_MOST):
             rows = self._run((message_sql.FORGET_PUBLISHED, (_PUBLISHED_KEPT, _BATCH)))[0]
             if rows.integer(0, 0) < _BATCH:
                 return
+            self._beat()
+        self._next_clear = time.monotonic()  # more of them, behind the other duties
 
     def _clear(self) -> None:
         self._ring(self._reaper.release_orphans())

@@ -162,6 +162,14 @@ class Transport(base.Transport):
             self._maintenance.start()
 
     @property
+    def patience(self) -> float | None:
+        """How long a publish may take here, in seconds; None: as the options say.
+
+        A worker answers commands inside its loop, and over the connection that consumes.
+        """
+        return worker.PATIENCE if self._intake is not None and worker.is_worker() else None
+
+    @property
     def holder(self) -> UUID | None:
         """Who owns this connection's exclusive queues; None as long as it has not consumed."""
         return self._intake.incarnation.id if self._intake is not None else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
+
+from .errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,11 +44,20 @@ class Turn:
         self._done.append(step)
 
     def take(self, results: Sequence[Rows]) -> None:
-        for reader, rows in zip(self._readers, results, strict=True):
-            if reader is not None:
-                reader(rows)
-        for step in self._done:
-            step()
+        """Let all of them read, also when one meets the loss of the session; then raises DatabaseUnavailable.
+
+        A reader has read before it sends anything, and what the others are to read has been done.
+        """
+        readers = zip(self._readers, results, strict=True)
+        steps: list[Callable[[], None]] = [partial(reader, rows) for reader, rows in readers if reader]
+        lost: DatabaseUnavailable | None = None
+        for step in (*steps, *self._done):
+            try:
+                step()
+            except DatabaseUnavailable as exc:
+                lost = exc
+        if lost is not None:
+            raise lost
 
     def undo(self) -> None:
         """Only the first time: a session that is lost while this is sent fails it before the sender hears."""

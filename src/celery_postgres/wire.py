@@ -32,7 +32,7 @@ from .errors import DatabaseUnavailable, Error
 from .sql import AT_HOME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import psycopg
     from psycopg.errors import Diagnostic
@@ -59,9 +59,12 @@ _WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
 class Batch:
     """Calls that succeed or fail together; `results` has one entry per call when it is done."""
 
-    __slots__ = ("done", "error", "on_done", "plan", "results")
+    __slots__ = ("awaited", "done", "error", "on_done", "plan", "results", "sent_at")
 
     def __init__(self, on_done: Callable[[Batch], None] | None) -> None:
+        self.sent_at = time.monotonic()
+        self.awaited = False
+        """Whether somebody waits for it, with a limit of his own."""
         self.results: list[Rows] = []
         self.error: Exception | None = None
         self.done = False
@@ -122,6 +125,15 @@ class Session:
     def busy(self) -> bool:
         """Whether an answer is outstanding."""
         return bool(self._under_way)
+
+    def unanswered_for(self) -> float:
+        """Seconds since that was sent which the server has to answer next; 0 if there is nothing.
+
+        Or if somebody waits for it, who then knows how long it may take.
+        """
+        with self.lock:
+            head = self._under_way[0] if self._under_way else None
+            return 0.0 if head is None or head.awaited else time.monotonic() - head.sent_at
 
     def alive(self) -> bool:
         """Whether the session can still be used, as far as the socket tells; no round trip."""
@@ -281,6 +293,7 @@ class Session:
         says nothing, the session is given up (DatabaseUnavailable), and the outcome is unknown.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        batch.awaited = True
         with self.waiting():
             while not batch.done:
                 self.pump()
@@ -382,14 +395,24 @@ class Session:
             finally:
                 self._talking = False
 
-    def _finish(self, batches: Iterable[Batch]) -> None:
-        """Tell whoever waits for them. What is interrupted here was taken in and is not known to anybody."""
+    def _finish(self, batches: Sequence[Batch]) -> None:
+        """Tell whoever waits for them.
+
+        What is interrupted here was taken in and is not known to anybody: the session ends, and the rest
+        fails as if its answers had been lost.
+        """
+        told = 0
         try:
             for batch in batches:
+                told += 1
                 if batch.on_done is not None:
                     batch.on_done(batch)
         except BaseException:
-            self._end("the session was interrupted while its answers were read")
+            error = self.broken or self._end("the session was interrupted while its answers were read")
+            for batch in batches[told:]:
+                batch.error = error
+                if batch.on_done is not None:
+                    batch.on_done(batch)
             raise
 
     def _break(self, exc: Exception) -> DatabaseUnavailable:

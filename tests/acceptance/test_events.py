@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+
+from celery_postgres.errors import DatabaseUnavailable, MessageTooLarge
+from celery_postgres.worker.events import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +126,47 @@ def test_events_are_told_behind_a_lost_session(site):
             site.record.wait_for(ids)
             task_id = site.send("add", 1, 1)
             monitor.wait_for("task-succeeded", [task_id])
+
+
+def test_events_that_cannot_be_stored_do_not_hold_up_the_loop(site):
+    """While nobody may write to the log, tasks begin as ever; what happened to them is told afterwards."""
+    with watched(site, "prefork") as (_worker, monitor), psycopg.connect(site.broker.url) as connection:
+        ids = [site.send("sleep_for", 0.3) for _ in range(20)]
+        site.record.wait_for(ids[:1])
+        connection.execute("LOCK TABLE celery.broadcast IN SHARE MODE")
+        begin = time.monotonic()
+        site.record.wait_for(ids, timeout_s=60)
+        assert time.monotonic() - begin < 15, "heartbeats and events wait for the lock, and the loop for them"
+        connection.rollback()
+        monitor.wait_for("task-succeeded", ids)
+
+
+class Refusing:
+    """A producer whose broker has no room, or never will."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def publish(self, *_: Any, **__: Any) -> None:
+        self.asked += 1
+        raise self.error
+
+
+def test_refused_event_is_kept_and_not_offered_at_once() -> None:
+    """Celery offers all that it has kept with each further event: only the first of them asks the server."""
+    producer = Refusing(DatabaseUnavailable("away"))
+    teller = Teller(producer)
+    for _ in range(1000):
+        with pytest.raises(DatabaseUnavailable):
+            teller.publish({"type": "task-sent"})
+    assert producer.asked == 1
+
+
+def test_event_that_is_too_large_is_not_kept_for_ever(caplog) -> None:
+    """No repetition helps: it is left out, and the log says so."""
+    Teller(Refusing(MessageTooLarge("300 MiB"))).publish([{"type": "task-failed"}] * 3)
+    assert "3 events are not told: 300 MiB" in caplog.text
 
 
 def end_sessions(url: str) -> None:

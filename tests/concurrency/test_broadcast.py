@@ -106,6 +106,16 @@ def test_publisher_that_commits_late_is_not_missed(connection, publisher, new_ha
     assert reader.listen(3) == [("a", "prompt"), ("a", "late"), ("a", "last")]
 
 
+def test_reader_that_has_seen_the_future(connection, publisher) -> None:
+    """After a crash, which empties the log and gives numbers of transactions out again, all of it is new."""
+    reader = Reader(connection, "a")
+    log = connection.transport.intake._reader
+    log._seen = dict.fromkeys(log.queue_ids, "99999999:99999999:")
+    publisher.publish("new", exchange=NEWS)
+    publisher.publish("newer", exchange=NEWS)
+    assert reader.listen(2) == [("a", "new"), ("a", "newer")]
+
+
 def test_what_was_published_before_the_declaration_is_not_heard(connection, publisher, new_hand) -> None:
     """Also when the one commits and the other happens at the same time."""
     Reader(connection, "first")

@@ -19,6 +19,7 @@ from celery_postgres import (
     pacer,
     qos,
     reaper,
+    reopening,
     subscription,
     sweeper,
 )
@@ -27,6 +28,7 @@ from celery_postgres.embedded.binaries import OLDEST_MAJOR
 from celery_postgres.migrations.versions.v1_1_messages import SHORT_LIVED
 from celery_postgres.options import Options
 from celery_postgres.sql import consumers
+from celery_postgres.worker import PATIENCE, events
 
 from .documents import DOCUMENTS, ROOT
 
@@ -88,6 +90,9 @@ FIGURES = [
         (20, 30.0),
     ),
     ("design.md", "comes after more than 10 s", intake.STALE_AFTER, 10.0),
+    ("design.md", "for up to 20 ms, or 240", (events.GATHERED_FOR, events.GATHERED_AT_MOST), (0.02, 240)),
+    ("design.md", "It waits no longer for an event", (reopening.PATIENCE, PATIENCE), (0.5, 0.5)),
+    ("guarantees.md", "another one after some ten seconds", intake.STALE_AFTER, 10.0),
     ("design.md", "it looks four times a second", sweeper._LOOK, 0.25),
     ("design.md", "look about four times a second", maintenance._LOOKS_PER_S, 4.0),
     ("design.md", "at least every 8 s each", maintenance._LOOK_AT_LEAST, 8.0),

@@ -7,6 +7,8 @@ from . import Statement
 # A lower id can become visible after a higher one, so the cursor is not an id but a snapshot: what the
 # present snapshot sees and the last one did not see is new. Index: broadcast_xid_idx from the oldest
 # transaction that the last snapshot did not see the end of. Locks: none.
+# A crash, or a promotion, may give out again the numbers of transactions that were not on disk. It empties
+# the log, too: to whom has seen the future, all that is there is new.
 # The row without an id is the present snapshot, with which the caller reads the next time; when a page comes
 # back full, the rest is read between the two snapshots, after its last row. An entry has a row for each
 # queue, so a page may end between two of them.
@@ -15,7 +17,9 @@ from . import Statement
 READ = Statement(
     "read_broadcast",
     """WITH reader AS (
-    SELECT r.queue_id, r.seen::pg_snapshot AS seen, q.name
+    SELECT r.queue_id, q.name,
+           CASE WHEN pg_snapshot_xmax(r.seen::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot())
+                THEN '1:1:' ELSE r.seen END::pg_snapshot AS seen
       FROM unnest($1::bigint[], $2::text[]) AS r (queue_id, seen)
       JOIN {s}.queue q ON q.id = r.queue_id
 ), entry AS (

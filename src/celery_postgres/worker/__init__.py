@@ -11,7 +11,9 @@ from typing import Any
 from celery_postgres.liveness import Role
 
 from . import events, mailbox, tasks
-from .replacing import DRIVER_TYPE
+from .replacing import DRIVER_TYPE, PATIENCE
+
+__all__ = ["PATIENCE", "adapt", "is_worker", "role"]
 
 
 def adapt(*, gossip: bool) -> None:

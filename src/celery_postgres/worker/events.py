@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
-from .replacing import is_ours, replace
+from celery_postgres.errors import DatabaseUnavailable, Error, MessageTooLarge
+
+from .replacing import PATIENCE, is_ours, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 #: Seconds for which the events of tasks are gathered at most.
 GATHERED_FOR = 0.02
 
 #: How many of them leave as one message at most. Celery says 24, for a message that leaves at once.
 GATHERED_AT_MOST = 240
+
+#: Seconds for which nothing is told after something could not be.
+PAUSE = 1.0
 
 
 def adapt() -> None:
@@ -38,7 +47,11 @@ def _gather(original: Callable[..., Any]) -> Callable[..., Any]:
     def start(self: Any, consumer: Any) -> None:
         original(self, consumer)
         dispatcher = consumer.event_dispatcher
-        if dispatcher.on_send_buffered is not None and is_ours(dispatcher.connection):
+        if not is_ours(dispatcher.connection):
+            return
+        if dispatcher.producer is not None:
+            dispatcher.producer = Teller(dispatcher.producer)
+        if dispatcher.on_send_buffered is not None:
             dispatcher.buffer_limit = GATHERED_AT_MOST
             dispatcher.on_send_buffered = Gathering(consumer.hub, dispatcher).add
 
@@ -55,6 +68,30 @@ def _send_the_last(original: Callable[..., Any]) -> Callable[..., Any]:
         original(self, consumer)
 
     return shutdown
+
+
+class Teller:
+    """In the place of the dispatcher's producer: the worker's loop waits for what this sends.
+
+    What cannot be sent within `PATIENCE` Celery keeps for later, and offers again with the next event, one
+    after the other: for a moment all of it is refused then. What never can be sent would be kept for ever.
+    """
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self._not_before = 0.0
+
+    def publish(self, event: Any, **options: Any) -> None:
+        """Raises DatabaseUnavailable, or what the server says, where it is to be kept."""
+        if time.monotonic() < self._not_before:
+            raise DatabaseUnavailable("an event before this one could not be sent just now")
+        try:
+            self._producer.publish(event, timeout=PATIENCE, **options)
+        except MessageTooLarge as exc:
+            _log.warning("%d events are not told: %s", len(event) if isinstance(event, list) else 1, exc)
+        except Error:
+            self._not_before = time.monotonic() + PAUSE
+            raise
 
 
 class Gathering:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 DRIVER_TYPE = "postgresql"
 
+#: How long the worker's loop waits, in seconds, until an event or an answer to a command is stored.
+PATIENCE = 0.5
+
 
 def is_ours(connection: Any) -> bool:
     return getattr(getattr(connection, "transport", None), "driver_type", None) == DRIVER_TYPE

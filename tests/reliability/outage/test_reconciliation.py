@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,9 @@ QUEUE = "reconciled"
 
 BACK_TO_READY = """WITH undone AS (DELETE FROM celery.unacked RETURNING *)
 INSERT INTO celery.ready SELECT queue_id, priority, message_id, deliveries - 1 FROM undone"""
+
+
+CONTROL = "commands"
 
 
 class Consumer:
@@ -643,3 +647,44 @@ def test_commands_published_meanwhile_are_read(consumer: Consumer) -> None:
     consumer.find()
     consumer.drain()
     assert [message.body for message in consumer.got] == [b"command"]
+
+
+@pytest.mark.parametrize("interruption", [DatabaseUnavailable("cut"), KeyboardInterrupt()], ids=type)
+def test_session_that_is_lost_while_an_answer_is_read(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, interruption: BaseException
+) -> None:
+    """What else was answered is as if its answer had been lost: the next session does all of it."""
+    channel = consumer.channel
+    channel.queue_declare(CONTROL, durable=False, exclusive=True, auto_delete=True)
+    channel.basic_consume(CONTROL, no_ack=True, callback=consumer.got.append)
+    consumer.consume()
+    consumer.publish(b"first")
+    consumer.drain_until(lambda: consumer.got)
+    (held,) = channel.qos.settle(consumer.got.pop().delivery_tag)
+    with interrupted_bells(consumer.intake, monkeypatch, interruption) as struck, suppress(KeyboardInterrupt):
+        consumer.intake.release([held])
+        consumer.intake._reader.due = True
+        for source in consumer.intake._roster.sources:
+            source.look = True
+        consumer.drain_until(lambda: struck)
+    consumer.publish(b"second")
+    consumer.drain_until(lambda: len(consumer.got) == 2)
+    assert [message.body for message in consumer.got] == [b"first", b"second"]
+
+
+@contextmanager
+def interrupted_bells(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, interruption: BaseException
+) -> Iterator[list[BaseException]]:
+    """The session ends, or a signal comes, when a bell is to be rung in the middle of what was answered."""
+    struck: list[BaseException] = []
+
+    def ring(*_: Any, **__: Any) -> None:
+        struck.append(interruption)
+        if isinstance(interruption, DatabaseUnavailable):
+            intake.session.give_up("cut")
+        raise interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake._bell, "ring", ring, raising=False)
+        yield struck
