@@ -563,7 +563,7 @@ class Intake:
         refused, sent = 0, False
         while True:
             self._settle_under_way()
-            if self._failure is not None:
+            if sent and self._failure is not None:
                 raise self._failure
             if sent and self._refusal is not None:
                 refused += 1

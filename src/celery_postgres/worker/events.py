@@ -118,3 +118,7 @@ class Gathering:
     def _leave(self) -> None:
         self._coming = False  # first: what another thread adds from now on asks again
         self._dispatcher.flush()
+        if self._dispatcher.producer is not None and self._dispatcher._outbound_buffer:  # noqa: SLF001
+            # Celery would offer what could not be told with the next task's events, whenever that comes.
+            self._coming = True
+            self._hub.call_later(PAUSE, self._leave)
