@@ -12,12 +12,15 @@ from kombu.asynchronous import Hub
 import celery_postgres  # noqa: F401  registers the schemes
 from celery_postgres import watchdog
 from tests.fixtures.broker import unacked
+from tests.fixtures.proxy import Proxy
 from tests.fixtures.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+
+    from celery_postgres.intake import Intake
 
 QUEUE = "watched"
 
@@ -68,3 +71,29 @@ def turn(hub: Hub, wanted: Callable[[], bool]) -> None:
     loop = hub.create_loop()
     while wanted():
         next(loop)
+
+
+def test_claim_that_was_under_way(database_url: str) -> None:
+    """What it brings behind the discovery is given back as well."""
+    with Proxy(database_url) as proxy, Connection(proxy.url) as connection:
+        channel = connection.channel()
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, callback=lambda _: None)
+        intake = connection.transport.intake
+        eventually(lambda: answered(intake))
+        proxy.backward.clear()
+        with Connection(database_url) as other:
+            Producer(other).publish(b"late", routing_key=QUEUE, content_type="text/plain")
+            intake._look(next(iter(intake.queue_ids)))
+            intake.turn()
+            eventually(lambda: unacked(database_url) == 1, what="claim under way")
+            assert intake.set_aside()
+            proxy.backward.set()
+            eventually(lambda: answered(intake) and unacked(database_url) == 0)
+            assert other.default_channel.basic_get(QUEUE, no_ack=True).body == b"late"
+
+
+def answered(intake: Intake) -> bool:
+    """Pumped, as another thread than the loop's does it; whether nothing is under way."""
+    intake.session.pump_for_others()
+    return not intake.session.busy
