@@ -13,16 +13,16 @@ import pytest
 
 from celery_postgres.errors import DatabaseUnavailable, MessageTooLarge
 from celery_postgres.worker.events import Teller
+from tests.fixtures.worker import POOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.fixtures.worker import Site
 
-#: Pools with an event loop of kombu's, in which Celery gathers events at all.
-LOOPING = ("prefork", "solo", "threads")
-
 TASKS = 200
+#: What a worker tells of each; its sender may tell that it was sent.
+KINDS = ("task-received", "task-started", "task-succeeded")
 
 
 class Monitor:
@@ -39,7 +39,7 @@ class Monitor:
         inside = receiver._receive
 
         def receive(body: Any, message: Any) -> None:
-            self.messages += isinstance(body, list)
+            self.messages += isinstance(body, list) or body["type"] in KINDS
             inside(body, message)
 
         receiver._receive = receive
@@ -85,7 +85,7 @@ def watched(site: Site, pool: str) -> Iterator[tuple[Any, Monitor]]:
         yield worker, monitor
 
 
-@pytest.mark.parametrize("pool", LOOPING)
+@pytest.mark.parametrize("pool", POOLS)
 def test_events_of_many_tasks_share_messages(site, pool):
     """Each of three events per task is told once, and most of them travel together."""
     with watched(site, pool) as (_worker, monitor):
@@ -93,13 +93,13 @@ def test_events_of_many_tasks_share_messages(site, pool):
             producer = connection.Producer()
             with producer.batch():
                 ids = [site.send("add", 1, 1, producer=producer) for _ in range(TASKS)]
-        for kind in ("task-received", "task-started", "task-succeeded"):
+        for kind in KINDS:
             monitor.wait_for(kind, ids)
             assert sorted(monitor.told(kind)) == sorted(ids)
     assert monitor.messages < TASKS, "Celery's own loop sends one for each step, 2 to 3 a task"
 
 
-@pytest.mark.parametrize("pool", LOOPING)
+@pytest.mark.parametrize("pool", POOLS)
 def test_an_event_leaves_although_nothing_else_happens(site, pool):
     """One task in an idle worker: its last event is not left until something else wakes the loop."""
     with watched(site, pool) as (_worker, monitor):
@@ -108,9 +108,10 @@ def test_an_event_leaves_although_nothing_else_happens(site, pool):
             monitor.wait_for("task-succeeded", [task_id], timeout_s=5)
 
 
-def test_the_last_events_are_told_by_a_worker_that_ends(site):
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_last_events_are_told_by_a_worker_that_ends(site, pool):
     """Warm shutdown: the task that was running is told to have succeeded, behind the loop's end."""
-    with watched(site, "prefork") as (worker, monitor):
+    with watched(site, pool) as (worker, monitor):
         task_id = site.send("sleep_for", 1.5)
         monitor.wait_for("task-started", [task_id])
         assert worker.stop(signal.SIGTERM) == 0

@@ -51,9 +51,9 @@ def _gather(original: Callable[..., Any]) -> Callable[..., Any]:
             return
         if dispatcher.producer is not None:
             dispatcher.producer = Teller(dispatcher.producer)
-        if dispatcher.on_send_buffered is not None:
-            dispatcher.buffer_limit = GATHERED_AT_MOST
-            dispatcher.on_send_buffered = Gathering(consumer.hub, dispatcher).add
+        dispatcher.buffer_group = frozenset({"task"})
+        dispatcher.buffer_limit = GATHERED_AT_MOST
+        dispatcher.on_send_buffered = Gathering(dispatcher, consumer.hub, consumer.timer).add
 
     return start
 
@@ -97,23 +97,29 @@ class Teller:
 class Gathering:
     """The events of tasks leave together, `GATHERED_FOR` after the first of them.
 
-    Celery sends them at the next step of its loop, which under load is a message, and a commit to wait for,
-    for each one or two. One for each connection of the worker's. Any thread may add.
+    Celery sends them at the next step of its loop, or at once where it has none, in green pools: under load
+    that is a message, and a commit to wait for, for each one or two. One for each connection of the worker's.
+    Any thread may add.
     """
 
-    def __init__(self, hub: Any, dispatcher: Any) -> None:
-        self._hub = hub
+    def __init__(self, dispatcher: Any, hub: Any, timer: Any) -> None:
+        """`hub` is the loop, with a timer of its own; None in green pools."""
         self._dispatcher = dispatcher
+        self._hub = hub
+        self._timer = hub.timer if hub else timer
         self._coming = False
 
     def add(self) -> None:
         """An event has been put into the dispatcher's buffer."""
         if not self._coming:
             self._coming = True
-            self._hub.call_soon(self._begin)  # only the loop may touch its timers
+            if self._hub:
+                self._hub.call_soon(self._begin)  # only the loop may touch its timers
+            else:
+                self._begin()
 
     def _begin(self) -> None:
-        self._hub.call_later(GATHERED_FOR, self._leave)
+        self._timer.call_after(GATHERED_FOR, self._leave)
 
     def _leave(self) -> None:
         self._coming = False  # first: what another thread adds from now on asks again
@@ -121,4 +127,4 @@ class Gathering:
         if self._dispatcher.producer is not None and self._dispatcher._outbound_buffer:  # noqa: SLF001
             # Celery would offer what could not be told with the next task's events, whenever that comes.
             self._coming = True
-            self._hub.call_later(PAUSE, self._leave)
+            self._timer.call_after(PAUSE, self._leave)
