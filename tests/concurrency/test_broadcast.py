@@ -276,7 +276,7 @@ def test_deleted_queues_are_not_followed(connection) -> None:
         queue.get()
         queue.delete()
         channel.close()
-    assert not connection.connection.intake._reader
+    assert not connection.connection.intake._reader.queue_ids
 
 
 def test_bell_between_two_pages_is_not_forgotten(url, hand) -> None:
