@@ -61,7 +61,7 @@ class BroadcastReader:
         if not self.wanted:
             return
         self.due, self._reading = False, True
-        turn.on_failure(self._failed)
+        turn.on_failure(self.read_again)
         call = self.call()
 
         def read(rows: Rows) -> None:
@@ -71,12 +71,9 @@ class BroadcastReader:
 
         turn.add(call, read)
 
-    def _failed(self) -> None:
-        self.due, self._reading = True, False
-
     def read_again(self) -> None:
-        """Whatever was under way, nobody reads it any more."""
-        self._failed()
+        """What was under way, if anything was, has not been read."""
+        self.due, self._reading = True, False
 
     def call(self) -> Call:
         """The next read; its rows go to `take`. Reading again after a failure needs nothing else."""

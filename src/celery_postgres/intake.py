@@ -550,7 +550,7 @@ class Intake:
         with self.session.waiting():
             while self.session.busy:
                 self.session.pump()
-                self._give_up_silent()
+                self.session.give_up_silent(STALE_AFTER)
                 if self.session.busy:
                     self.session.wait_readable(None)
 
@@ -587,16 +587,7 @@ class Intake:
     def _look_after(self) -> None:
         """In the lookout's thread: take in what the loop has not got to, and notice a line that is dead."""
         self.pacer.help_out()
-        self._give_up_silent()
-
-    def _give_up_silent(self) -> None:
-        """Connections may look well although nothing comes through any more.
-
-        A proxy, a tunnel or a pooler answers for a server that it has lost.
-        """
-        silent = self.session.unanswered_for()
-        if silent > STALE_AFTER:
-            self.session.give_up(f"the server has not answered for {silent:.0f} s")
+        self.session.give_up_silent(STALE_AFTER)
 
     def _agree(self, findings: Findings) -> None:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""

@@ -148,12 +148,15 @@ class Line:
     def unsent(self) -> bool:
         return self._session.unsent
 
-    def unanswered_for(self) -> float:
-        return self._session.unanswered_for()
+    def give_up_silent(self, patience: float) -> None:
+        """Take the session for lost if the server has owed an answer for more than so many seconds.
 
-    def give_up(self, reason: str) -> None:
-        """Take the session for lost, for a reason that nobody else will notice."""
-        self._session.give_up(reason)
+        A connection may look well although nothing comes through any more: a proxy, a tunnel or a pooler
+        answers for a server that it has lost.
+        """
+        silent = self._session.unanswered_for()
+        if silent > patience:
+            self._session.give_up(f"the server has not answered for {silent:.0f} s")
 
     def send(self, calls: Sequence[Call], on_done: Callable[[Batch], None] | None = None) -> Batch:
         """Raises DatabaseUnavailable while the line is away."""

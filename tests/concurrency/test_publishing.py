@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ from kombu import Connection, Producer, Queue
 from kombu.exceptions import BatchPublishError
 
 from celery_postgres import worker
+from celery_postgres.errors import DatabaseRejected
 from celery_postgres.sql import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.fixtures.proxy import Proxy
+
+    from .hand import Hand
 
 RETRY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1}
 
@@ -130,3 +134,22 @@ class TestBatch:
                 producer.publish(number)
             assert hand.count("message") == 0
         assert hand.count("ready") == 200
+
+
+def test_worker_waits_for_an_answer_to_a_command_for_half_a_second(
+    url: str, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers inside its loop, over the connection that consumes; everybody else has `publish_timeout`."""
+    monkeypatch.setattr(worker, "is_worker", lambda: True)
+    with Connection(url) as connection:
+        channel = connection.channel()
+        queue = Queue("q")(channel)
+        queue.declare()
+        queue.consume(no_ack=True, callback=lambda _: None)
+        hand.begin()
+        hand.sql("LOCK TABLE celery.message IN SHARE MODE")
+        begin = time.monotonic()
+        with pytest.raises(DatabaseRejected):
+            Producer(channel).publish("answer", routing_key="q", retry=False)
+        assert worker.PATIENCE <= time.monotonic() - begin < 4
+        hand.rollback()

@@ -682,7 +682,7 @@ def interrupted_bells(
     def ring(*_: Any, **__: Any) -> None:
         struck.append(interruption)
         if isinstance(interruption, DatabaseUnavailable):
-            intake.session.give_up("cut")
+            intake.session._session.give_up("cut")
         raise interruption
 
     with monkeypatch.context() as patch:

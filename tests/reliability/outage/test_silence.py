@@ -42,13 +42,18 @@ def unacked(url: str) -> int:
         return int(row[0])
 
 
-def test_session_that_is_never_answered(consumer: Consumer) -> None:
-    """It is taken for lost: what was acknowledged is, and what comes later is consumed."""
+def acknowledge_in_vain(consumer: Consumer) -> None:
+    """Nothing comes through since a message was delivered."""
     consumer.consume()
     publish(consumer.url, "held")
     consumer.drain_until(lambda: consumer.got)
     consumer.proxy.strand()
     consumer.got[0].ack()
+
+
+def test_session_that_is_never_answered(consumer: Consumer) -> None:
+    """It is taken for lost: what was acknowledged is, and what comes later is consumed."""
+    acknowledge_in_vain(consumer)
     publish(consumer.url, "later")
     consumer.drain_until(lambda: len(consumer.got) == 2)
     assert consumer.got[1].payload == "later"
@@ -59,11 +64,7 @@ def test_session_that_is_never_answered(consumer: Consumer) -> None:
 
 def test_consumer_that_leaves(consumer: Consumer) -> None:
     """To cancel does not wait for ever for an answer that is under way."""
-    consumer.consume()
-    publish(consumer.url, "held")
-    consumer.drain_until(lambda: consumer.got)
-    consumer.proxy.strand()
-    consumer.got[0].ack()
+    acknowledge_in_vain(consumer)
     consumer.intake.turn()
     begin = time.monotonic()
     consumer.intake.cancel(consumer.intake._roster.subscriptions[0])
