@@ -215,8 +215,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self._ensure(lambda: self._results.forget(str(task_id)))
 
     def _collect_into(self, result: Any, bucket: Any) -> None:
-        self.result_consumer.check_process()  # which empties the buckets in a forked child
-        super()._collect_into(result, bucket)
+        self.result_consumer.collect_into(result, bucket)
 
     def _add_pending_result(self, task_id: Any, result: Any, weak: bool = False) -> None:
         if not isinstance(task_id, str):  # a UUID: what is stored and told goes by its text

@@ -7,10 +7,11 @@ the part is still missing and its task runs again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import DatabaseRejected
+from .errors import DatabaseRejected, Error
 from .results import Encoded, Result, Results, read_encoded
 from .sql import chords as sql
 
@@ -94,6 +95,11 @@ class Chords:
             for row in range(rows.count)
         ]
 
+    def is_over(self, group_id: str) -> bool:
+        """Whether the body was sent; waits for one that is just being sent."""
+        over = self._results.run(self._lock(group_id), (sql.IS_OVER, (group_id,)))[1]
+        return over.count > 0 and over.flag(0, 0)
+
     def set_size(self, group_id: str, size: int) -> Encoded | None:
         """Returns the kept body if all parts are in already: then it is the caller's to dispatch."""
         rows = self._results.run(self._lock(group_id), (sql.SET_SIZE, (group_id, size, self._keep_s)))[1]
@@ -122,5 +128,6 @@ class Chords:
                 return False
             raise
         if result is not None:
-            self._results.wake(result)
+            with suppress(Error):  # a hint, of what has happened: who uses this session next says what it has
+                self._results.wake(result)
         return True

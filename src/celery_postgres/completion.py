@@ -54,6 +54,10 @@ class Completion:
             raise
         except Exception as exc:  # noqa: BLE001  whatever the body's code does, its chord must end
             _log.exception("Chord %r raised: %r", group_id, exc)
+            # Perhaps a time limit struck when the body was on its way, or another worker has sent it.
+            if self._ensure(lambda: self._chords.is_over(group_id)):
+                self._ensure(lambda: self._sent_already(group_id, stored))
+                return
             error = exc if isinstance(exc, ChordError) else ChordError(f"Join error: {exc!r}")
             self._backend.chord_error_from_stack(callback, error)
             nothing = Outbox(self._place)
@@ -88,7 +92,7 @@ class Completion:
 
     def _sent_already(self, group_id: str, stored: Result | None) -> None:
         _log.warning(
-            "the body of chord %s was sent by another worker meanwhile: it is not sent again", group_id
+            "the body of chord %s has been sent, perhaps by another worker: it is not sent again", group_id
         )
         if stored is not None:
             self._results.store(stored)

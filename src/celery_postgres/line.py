@@ -168,6 +168,11 @@ class Line:
         self._check()
         return self._session.run(*calls, timeout=timeout)
 
+    def wait(self, batch: Batch, timeout: float | None = None) -> list[Rows]:
+        """See `Session.wait`, of the session that the batch was sent over. Raises when that is lost."""
+        self._check()
+        return self._session.wait(batch, timeout=timeout)
+
     def pump(self) -> None:
         """Take in what has arrived; nothing arrives while the line is away. Raises when it is over."""
         self._check()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .crowd import Crowd
@@ -38,6 +39,11 @@ _SLOWER = 1.5
 #: Attempts to connect are so far apart at least.
 _RECONNECT_EVERY = 0.5
 _COMPLAIN_EVERY = 30.0
+#: Seconds beyond the server's own limit of a statement after which a session that owes an answer is given up:
+#: a proxy or a tunnel may go on for a server that it has lost.
+SILENCE = 5.0
+#: That limit where there is none.
+_LONGEST = 30.0
 
 
 class Listener:
@@ -53,6 +59,7 @@ class Listener:
         self._options = database.options
         self._bell = ResultBell(database.options.schema)
         self._on_result = on_result
+        self._silence = (database.options.statement_timeout or _LONGEST) + SILENCE
         self._reset()
 
     def _reset(self) -> None:
@@ -61,11 +68,18 @@ class Listener:
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._told = False
-        self._awaited: set[str] = set()
+        self._awaited: dict[str, int] = {}
+        """By task how many reads had been sent when it began: what those say is not for who waits now."""
         self._held: set[int] = set()
         self._waiting = 0
-        self._inbox: deque[tuple[str, Encoded]] = deque()
-        self._failure: Error | None = None
+        # Reads are numbered in the order of sending, which is that of their answers.
+        self._reads = 0
+        self._answered = 0
+        self._taking_in = False
+        """Whether something may have arrived that has not been given to those who wait."""
+        self._inbox: deque[tuple[int, str, Encoded]] = deque()
+        self._failure: tuple[int, Error] | None = None
+        """The last read that was refused, if none was answered since."""
         self._next_try = 0.0
         self._connecting = False
         self._next_complaint = 0.0
@@ -78,10 +92,10 @@ class Listener:
         """Raises DatabaseRejected for an id that cannot be: asked for with others, it would spoil theirs."""
         self.check_process()
         encode(task_id)
-        self._awaited.add(task_id)
+        self._awaited.setdefault(task_id, self._reads)
 
     def end(self, task_id: str) -> None:
-        self._awaited.discard(task_id)
+        self._awaited.pop(task_id, None)
 
     def awaits(self, task_id: str | None = None) -> bool:
         """Whether this task is awaited; without an id, whether any is."""
@@ -105,7 +119,7 @@ class Listener:
     def ask(self, task_ids: Sequence[str]) -> Callable[[], bool]:
         """Have these read, and be told of them from now on; never blocks, what is found comes in `wait`.
 
-        Returns what tells whether it has been answered.
+        Returns what tells whether it has been answered, and all that has arrived was handed over.
         """
         self.check_process()
         with self._lock:
@@ -114,24 +128,24 @@ class Listener:
                 return lambda: False
             try:
                 self._subscribe(session, task_ids)
-                asked = self._read(session, task_ids)
+                last = self._read(session, task_ids)
             except DatabaseUnavailable:  # found out by whoever leads
                 return lambda: False
-        return lambda: all(batch.done and batch.error is None for batch in asked)
+        return lambda: self._answered >= last and not self._taking_in and not self._inbox
 
     @contextmanager
-    def waiting(self, *, lingering: bool = False) -> Iterator[None]:
+    def waiting(self, *, lingering: bool = False) -> Iterator[int]:
         """Around `ask` and every `wait` for it: as long as anybody is inside, we go on to be told.
 
-        `lingering` is for who comes back at once: then that holds while anything is awaited.
+        Yields the moment of the arrival, for `wait`. `lingering` is for who comes back at once: then that
+        holds while anything is awaited.
         """
         self.check_process()
         with self._lock:
-            if not self._waiting:
-                self._failure = None
             self._waiting += 1
+            arrival = self._reads
         try:
-            yield
+            yield arrival
         except BaseException:
             lingering = False
             raise
@@ -141,22 +155,30 @@ class Listener:
                 if not self._waiting and not (lingering and self._awaited):
                     self._let_go()
 
-    def wait(self, done: Callable[[], bool], woken: threading.Event, timeout: float | None = None) -> bool:
+    def wait(
+        self, done: Callable[[], bool], woken: threading.Event, arrival: int, timeout: float | None = None
+    ) -> bool:
         """Block until `done()`; False when that took longer than `timeout` seconds.
 
         `on_result` sets `woken` of those whom it concerns. A lost session is opened again, for as long as it
-        takes; ConfigurationError and DatabaseRejected are raised.
+        takes; ConfigurationError and DatabaseRejected are raised, unless the answer is to a read that was
+        sent before the `arrival`: what it was refused for may be cured since.
         """
         self._crowd.wait(
-            lambda: done() or self._failure is not None,
+            lambda: done() or self._failure_since(arrival) is not None,
             woken,
             take_in=self._take_in,
             pause=self._sleep,
             timeout=timeout,
         )
-        if self._failure is not None and not done():
-            raise self._failure
+        failure = self._failure_since(arrival)
+        if failure is not None and not done():
+            raise failure
         return done()
+
+    def _failure_since(self, arrival: int) -> Error | None:
+        failure = self._failure
+        return failure[1] if failure is not None and failure[0] > arrival else None
 
     def close(self) -> None:
         """End the session; the next who waits opens another."""
@@ -166,21 +188,34 @@ class Listener:
     # -- in the leading thread ------------------------------------------------------------------------
 
     def _take_in(self) -> None:
+        self._taking_in = True
+        try:
+            self._receive()
+            while self._inbox:
+                found = self._inbox.popleft()
+                try:
+                    self._hand_over(*found)
+                except BaseException:
+                    self._inbox.appendleft(found)  # for whoever leads next
+                    raise
+        finally:
+            self._taking_in = False
+
+    def _receive(self) -> None:
         try:
             session = self._open()
             if session is not None:
                 self._poll(session)
                 session.pump()
+                if session.unanswered_for() > self._silence:
+                    session.give_up(f"the server has not answered for {self._silence:g} s")
                 self._hear(session)
         except DatabaseUnavailable as exc:
             self._lost(exc)
-        while self._inbox:
-            try:
-                if self._on_result(*self._inbox.popleft()):
-                    self._pause = _QUICKEST_POLL
-            except BaseException:  # it is still awaited: whoever leads next reads it again
-                self._next_poll = 0.0
-                raise
+
+    def _hand_over(self, read: int, task_id: str, encoded: Encoded) -> None:
+        if read > self._awaited.get(task_id, read) and self._on_result(task_id, encoded):
+            self._pause = _QUICKEST_POLL
 
     def _sleep(self, left: float | None) -> None:
         until = self._next_poll if self._session is not None else self._next_try
@@ -234,10 +269,10 @@ class Listener:
         else:
             self._pause = pause = min(self._pause * _SLOWER, self._options.poll_interval)
         self._next_poll = now + pause
-        awaited = self._awaited.copy()
+        awaited = list(self._awaited)
         with self._lock:
             self._subscribe(session, awaited)
-            self._read(session, list(awaited))
+            self._read(session, awaited)
 
     def _hear(self, session: Session) -> None:
         unread = []
@@ -246,10 +281,11 @@ class Listener:
             if told is None or told[0] not in self._awaited:
                 continue
             task_id, text = told
-            if text:
-                self._inbox.append((task_id, Encoded(JSON, "utf-8", text)))
-            else:
+            if not text:
                 unread.append(task_id)
+            else:
+                # One that comes before the first answer may be old, and that answer will tell what it told.
+                self._inbox.append((self._answered, task_id, Encoded(JSON, "utf-8", text)))
         if unread:
             self._read(session, unread)
 
@@ -278,19 +314,25 @@ class Listener:
             # of them leaves the first, and whoever stores a result would go on telling us.
             session.send(self._bell.end(buckets))
 
-    def _read(self, session: Session, task_ids: Sequence[str]) -> list[Batch]:
-        return [
-            session.send([(sql.READ, (list(task_ids[start : start + _READ_AT_ONCE]),))], self._answered)
-            for start in range(0, len(task_ids), _READ_AT_ONCE)
-        ]
+    def _read(self, session: Session, task_ids: Sequence[str]) -> int:
+        """Returns the number of the last read that it takes."""
+        with self._lock:
+            for start in range(0, len(task_ids), _READ_AT_ONCE):
+                self._reads += 1
+                session.send(
+                    [(sql.READ, (list(task_ids[start : start + _READ_AT_ONCE]),))],
+                    partial(self._on_answer, self._reads),
+                )
+            return self._reads
 
-    def _answered(self, batch: Batch) -> None:
+    def _on_answer(self, read: int, batch: Batch) -> None:
         if batch.error is None:
-            self._inbox.extend(read_found(batch.results[0]))
+            self._answered, self._failure = read, None
+            self._inbox.extend((read, *found) for found in read_found(batch.results[0]))
         elif isinstance(batch.error, DatabaseRejected) and batch.error.passing:
             return  # the poll goes on
         elif isinstance(batch.error, Error) and not isinstance(batch.error, DatabaseUnavailable):
-            self._failure = batch.error
+            self._failure = read, batch.error
 
     def _let_go(self) -> None:
         """Nobody waits: who stores need not tell us, and we could not hear it either."""

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -15,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
-from .errors import DatabaseUnavailable
+from .errors import DatabaseRejected, DatabaseUnavailable
 from .listener import Listener
 
 if TYPE_CHECKING:
@@ -30,19 +31,37 @@ _log = logging.getLogger(__name__)
 _INTERVAL = 1.0
 _COMPLAIN_EVERY = 30.0
 
+#: Under this name a result has the buckets it goes into.
+_BUCKETS = "celery_postgres_buckets"
+
 
 class _Wait:
-    """One call that waits: for which tasks, or for any; what it has heard, and what became of that."""
+    """One call that waits: for which results, or for any; what it has heard, and what became of that."""
 
-    def __init__(self, task_ids: frozenset[str] | None, on_message: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, results: Sequence[AsyncResult] | None, on_message: Callable[[Any], Any] | None = None
+    ) -> None:
         self.on_message = on_message
         self.woken = threading.Event()
         self.heard = False
         self.error: Exception | None = None
-        self._task_ids = task_ids
+        self._task_ids = None if results is None else {result.id for result in results}
+        self._results = None if results is None else {id(result) for result in results}
+        self._passed: dict[str, Encoded] = {}
 
     def concerns(self, task_id: str) -> bool:
         return self._task_ids is None or task_id in self._task_ids
+
+    def holds(self, result: AsyncResult) -> bool:
+        """Whether it waits for this very object: two may wait for one task with an object each."""
+        return self._results is None or id(result) in self._results
+
+    def knows(self, task_id: str, encoded: Encoded) -> bool:
+        return self._passed.get(task_id) == encoded
+
+    def passed(self, task_id: str, encoded: Encoded) -> None:
+        """It was told of a state that is not final."""
+        self._passed[task_id] = encoded
 
     def tell(self, error: Exception | None = None) -> None:
         self.error = self.error or error
@@ -112,6 +131,12 @@ class ResultConsumer(BaseResultConsumer):
         self._drain = None
         self._listener.check_process()
 
+    def collect_into(self, result: AsyncResult, bucket: deque[AsyncResult]) -> None:
+        """Put it there when it is known. Celery's `buckets` have one place for all that wait for a task."""
+        vars(result).setdefault(_BUCKETS, deque()).append(bucket)
+        if result._cache is not None:  # noqa: SLF001  it became known just now
+            _fill_buckets(result)
+
     def drain_events(self, timeout: float | None = None) -> None:
         """For the drainers of gevent and eventlet, which call this over and over in the background.
 
@@ -122,11 +147,14 @@ class ResultConsumer(BaseResultConsumer):
             self._wanted.wait(timeout)
             return
         try:
-            with self._listener.waiting(lingering=True), self._waiting(_Wait(None, None)) as wait:
+            with (
+                self._listener.waiting(lingering=True) as arrival,
+                self._waiting(_Wait(None)) as wait,
+            ):
                 self._drain = wait
                 unasked, self._unasked = self._unasked, set()
                 self._listener.ask(list(unasked))
-                self._listener.wait(lambda: wait.heard, wait.woken, timeout)
+                self._listener.wait(lambda: wait.heard, wait.woken, arrival, timeout)
         except Exception:  # noqa: BLE001  also what a callback of the application raises
             if time.monotonic() >= self._next_complaint:
                 self._next_complaint = time.monotonic() + _COMPLAIN_EVERY
@@ -145,13 +173,16 @@ class ResultConsumer(BaseResultConsumer):
     ) -> Iterator[None]:
         deadline = None if timeout is None else time.monotonic() + timeout
         self.check_process()
-        task_ids = [leaf.id for leaf in _unready(result)]
+        leaves = list(_unready(result))
+        task_ids = [leaf.id for leaf in leaves]
         for task_id in task_ids:
             if _waiting_on(self._pending_results, task_id):  # in a forked child perhaps since before the fork
                 self._listener.begin(task_id)
-        with self._listener.waiting(), self._waiting(_Wait(frozenset(task_ids), on_message)) as wait:
-            self._unasked.difference_update(task_ids)
-            answered = self._listener.ask(task_ids)
+        with (
+            self._listener.waiting() as arrival,
+            self._waiting(_Wait(leaves, on_message)) as wait,
+        ):
+            answered = self._ask(task_ids) if timeout is None or timeout > 0 else _never
             while True:
                 wait.heard = False
                 if wait.error is not None:
@@ -168,11 +199,16 @@ class ResultConsumer(BaseResultConsumer):
                 self._listener.wait(
                     self._progress(result, wait),
                     wait.woken,
+                    arrival,
                     _INTERVAL if left is None else min(left, _INTERVAL),
                 )
                 if on_interval is not None:
                     on_interval()
                 yield
+
+    def _ask(self, task_ids: Sequence[str]) -> Callable[[], bool]:
+        self._unasked.difference_update(task_ids)
+        return self._listener.ask(task_ids)
 
     def _progress(self, result: Any, wait: _Wait) -> Callable[[], bool]:
         """A lone result has to be ready; a set hears of each of its members."""
@@ -188,6 +224,10 @@ class ResultConsumer(BaseResultConsumer):
             found = self._read(task_ids)
         except DatabaseUnavailable:
             return
+        except DatabaseRejected as exc:
+            if exc.passing:  # a lock of the table, say: there was no time for it
+                return
+            raise
         for task_id, encoded in found:
             self._on_result(task_id, encoded)
 
@@ -200,9 +240,12 @@ class ResultConsumer(BaseResultConsumer):
         """
         if not _waiting_on(self._pending_results, task_id):
             return False  # nobody is left, and Celery would keep it for whoever comes
-        if self._passing.get(task_id) == encoded:
+        news = self._passing.get(task_id) != encoded
+        waits = [
+            wait for wait in list(self._waits) if wait.concerns(task_id) and not wait.knows(task_id, encoded)
+        ]
+        if not news and not waits:
             return False
-        waits = [wait for wait in list(self._waits) if wait.concerns(task_id)]
         try:
             meta = self._decode(encoded)
         except SoftTimeLimitExceeded:
@@ -211,25 +254,37 @@ class ResultConsumer(BaseResultConsumer):
             for wait in waits:
                 wait.tell(exc)
             return False
+        final = meta["status"] in states.READY_STATES
         for wait in waits:
             self._tell_of(meta, wait)
-        if meta["status"] in states.READY_STATES:
+            if not final:
+                wait.passed(task_id, encoded)
+        if final:
             self._hand_over(meta, waits)
-        else:
+        elif self._listener.awaits(task_id):
             self._passing[task_id] = encoded
         for wait in waits:
             wait.tell()
-        return True
+        return news
 
     def _hand_over(self, meta: Any, waits: list[_Wait]) -> None:
-        try:
-            self.on_state_change(meta, None)
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception as exc:  # noqa: BLE001  a callback's of the application
-            _log.exception("what was to be done with the result of task %s failed", meta["task_id"])
-            for wait in waits:
-                wait.tell(exc)
+        """As Celery's `on_state_change`, but what a callback of one result raises is for those who hold it.
+
+        And a result is in its buckets before anybody hears that it is ready: who waits for a group may leave
+        then, and takes along what is in them.
+        """
+        for result in _waiting_on(self._pending_results, meta["task_id"]):
+            try:
+                result._set_cache(self.backend.meta_from_decoded(meta))  # noqa: SLF001
+                _fill_buckets(result)
+                result.on_ready(result)
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as exc:  # noqa: BLE001  a callback's of the application
+                _log.exception("what was to be done with the result of task %s failed", meta["task_id"])
+                for wait in waits:
+                    if wait.holds(result):
+                        wait.tell(exc)
 
     def _tell_of(self, meta: Any, wait: _Wait) -> None:
         if wait.on_message is None:
@@ -257,3 +312,15 @@ def _unready(result: Any) -> Iterator[AsyncResult]:
             yield from _unready(member)
     elif getattr(result, "_cache", None) is None:
         yield result
+
+
+def _fill_buckets(result: AsyncResult) -> None:
+    # Never taken away as a whole: who collects may be adding one just now, and looks again then.
+    buckets = vars(result).get(_BUCKETS, ())
+    while buckets:
+        with suppress(IndexError):  # another thread was faster
+            buckets.popleft().append(result)
+
+
+def _never() -> bool:
+    return False

@@ -34,13 +34,13 @@ class SumsWorker(Process):
     def __init__(self, url: str, *arguments: str, pool: str = "prefork", **settings: Any) -> None:
         env = {"SUMS_URL": url, "SUMS_SETTINGS": json.dumps(settings), "PYTHONPATH": str(ROOT)}
         name = f"{pool}{next(_numbers)}@{os.uname().nodename}"
-        options = ["-P", pool, "-n", name, "-l", "INFO", *(arguments or ("-c", "2"))]
+        options = ["-P", pool, "-n", name, "-l", "INFO", "--without-mingle", *(arguments or ("-c", "2"))]
         super().__init__(
             name, [sys.executable, "-m", "celery", "-A", "tests.results.sums", "worker", *options], env
         )
 
     def wait_until_ready(self) -> SumsWorker:
-        self.wait_for_line(r" ready\.$", 30)
+        self.wait_for_line(r" ready\.$")
         return self
 
 

@@ -30,7 +30,7 @@ def test_redelivered_task_whose_success_is_stored_does_not_run(
         connection.execute("UPDATE celery.ready SET deliveries = 1")  # both were delivered before
     worker = start_worker(database_url, worker_deduplicate_successful_tasks=True, task_acks_late=True)
     assert second.get(timeout=30) == "second"
-    worker.wait_for_line("Task already completed successfully", 10)
+    worker.wait_for_line("Task already completed successfully")
     assert path.read_text() == "second\n"
     with psycopg.connect(database_url, autocommit=True) as connection:
         eventually(lambda: connection.execute("SELECT FROM celery.message").rowcount == 0)

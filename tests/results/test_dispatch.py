@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from celery import states
 from celery.app.task import Context
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult, GroupResult
 from kombu.exceptions import OperationalError
 
@@ -19,7 +20,7 @@ from celery_postgres.errors import DatabaseUnavailable
 from celery_postgres.outbox import Outbox
 from celery_postgres.sql import chords as sql
 from tests.concurrency.hand import Hand
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ def test_last_part_and_body_are_stored_together_or_not_at_all(
     assert AsyncResult("g.1", app=app).state == states.PENDING
     assert bodies(database_url) == 0
     app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
-    assert AsyncResult("g.1", app=app).get(timeout=1) == 1
+    assert AsyncResult("g.1", app=app).get(timeout=PATIENCE_S) == 1
     assert bodies(database_url) == 1
 
 
@@ -135,7 +136,7 @@ def test_two_who_find_it_complete_send_one_body(app: Celery, database_url: str) 
         for future in [pool.submit(app.backend.mark_as_done, "g.0", 0, part(app, "g", 0)) for _ in range(2)]:
             future.result(30)
     assert bodies(database_url) == 1
-    assert AsyncResult("g.0", app=app).get(timeout=1) == 0
+    assert AsyncResult("g.0", app=app).get(timeout=PATIENCE_S) == 0
 
 
 def test_parts_of_one_id_at_two_places_count_twice(app: Celery, database_url: str) -> None:
@@ -221,6 +222,25 @@ def test_database_that_is_lost_while_the_body_is_prepared(
     app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
     assert bodies(database_url) == 1
     assert AsyncResult("body of g", app=app).state == states.PENDING
+
+
+def test_chord_whose_body_was_sent_is_not_told_of_a_failure(
+    app: Celery, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time limit strikes behind the commit, in the wait for its answer."""
+    declare_queue(app)
+    app.backend.set_chord_size("g", 1)
+    dispatch = app.backend._chords.dispatch
+
+    def strike(*arguments: Any) -> bool:
+        dispatch(*arguments)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(app.backend._chords, "dispatch", strike)
+    app.backend.mark_as_done("g.0", 0, part(app, "g", 0))
+    assert bodies(database_url) == 1
+    assert AsyncResult("body of g", app=app).state == states.PENDING
+    assert AsyncResult("g.0", app=app).get(timeout=PATIENCE_S) == 0
 
 
 def test_what_is_sent_behind_the_gathering_is_sent(app: Celery, database_url: str) -> None:
@@ -321,4 +341,4 @@ def test_parts_that_went_with_the_body_are_not_taken_for_none(
     app.backend._completion._gather = look_late
     app.backend.mark_as_done("g.1", 1, part(app, "g", 1))
     assert bodies(module_database_url) == before + 1
-    assert AsyncResult("g.1", app=app).get(timeout=1) == 1
+    assert AsyncResult("g.1", app=app).get(timeout=PATIENCE_S) == 1

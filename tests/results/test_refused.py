@@ -39,7 +39,7 @@ def test_result_that_cannot_be_stored_is_not_lost_in_silence(
     )
     fault.raise_("57P01")
     sent = app.send_task("tests.results.sums.add", (1, 2))
-    worker.wait_for_line(rf"ERROR.*the state SUCCESS of task {sent.id} .*stored: raised by the test", 20)
+    worker.wait_for_line(rf"ERROR.*the state SUCCESS of task {sent.id} .*stored: raised by the test")
     assert fault.attempts >= 4
     fault.clear()
     assert AsyncResult(app.send_task("tests.results.sums.add", (3, 4)).id, app=app).get(timeout=20) == 7

@@ -16,7 +16,7 @@ from celery.utils import uuid
 
 from celery_postgres import results
 from celery_postgres.errors import ConfigurationError, DatabaseUnavailable
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 
 from . import sums
 
@@ -39,7 +39,7 @@ def test_no_later_state_overwrites_a_success(app: Celery, later: str) -> None:
     app.backend.store_result(task_id, 1, states.SUCCESS)
     app.backend.store_result(task_id, ValueError("late") if later in states.EXCEPTION_STATES else 2, later)
     result = AsyncResult(task_id, app=app)
-    assert (result.state, result.get(timeout=1)) == (states.SUCCESS, 1)
+    assert (result.state, result.get(timeout=PATIENCE_S)) == (states.SUCCESS, 1)
 
 
 def test_any_other_state_gives_way(app: Celery) -> None:
@@ -58,7 +58,7 @@ def test_success_that_has_expired_gives_way(app: Celery, database_url: str) -> N
         connection.execute("UPDATE celery.result SET expires_at = now()")
     assert AsyncResult(task_id, app=app).state == states.PENDING
     app.backend.store_result(task_id, 2, states.SUCCESS)
-    assert AsyncResult(task_id, app=app).get(timeout=1) == 2
+    assert AsyncResult(task_id, app=app).get(timeout=PATIENCE_S) == 2
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
@@ -75,7 +75,7 @@ def test_serializer_and_compression(
     value = {"text": "Grüße \U0001f600", "list": [1, 2.5, None, True], "nested": {"a": "b" * 2000}}
     task_id = uuid()
     app.backend.store_result(task_id, value, states.SUCCESS)
-    assert AsyncResult(task_id, app=app).get(timeout=1) == value
+    assert AsyncResult(task_id, app=app).get(timeout=PATIENCE_S) == value
 
 
 def test_result_of_another_serializer_stays_readable(
@@ -86,14 +86,14 @@ def test_result_of_another_serializer_stays_readable(
     after = new_app(database_url, result_serializer="json", result_accept_content=accept)
     task_id = uuid()
     before.backend.store_result(task_id, {"tuple": (1, 2)}, states.SUCCESS)
-    assert AsyncResult(task_id, app=after).get(timeout=1) == {"tuple": (1, 2)}
+    assert AsyncResult(task_id, app=after).get(timeout=PATIENCE_S) == {"tuple": (1, 2)}
 
 
 @pytest.mark.parametrize("value", ["\0", "a\0b", "\ud800", "", None, [], 0, "'\"\\", "\x1f,3", "🙂" * 5000])
 def test_any_value_that_the_serializer_takes(app: Celery, value: Any) -> None:
     task_id = uuid()
     app.backend.store_result(task_id, value, states.SUCCESS)
-    assert AsyncResult(task_id, app=app).get(timeout=1) == value
+    assert AsyncResult(task_id, app=app).get(timeout=PATIENCE_S) == value
 
 
 def test_result_of_many_megabytes(app: Celery) -> None:
@@ -105,9 +105,9 @@ def test_result_of_many_megabytes(app: Celery) -> None:
 @pytest.mark.parametrize("task_id", ["plain", 'quo"te', "back\\slash", "comma,{}", "x" * 3000, "ünïcode 🙂"])
 def test_any_task_id(app: Celery, task_id: str) -> None:
     app.backend.store_result(task_id, task_id, states.SUCCESS)
-    assert AsyncResult(task_id, app=app).get(timeout=1) == task_id
+    assert AsyncResult(task_id, app=app).get(timeout=PATIENCE_S) == task_id
     group = GroupResult(uuid(), [AsyncResult(task_id, app=app)], app=app)
-    assert group.get(timeout=1) == [task_id]
+    assert group.get(timeout=PATIENCE_S) == [task_id]
 
 
 def test_task_id_with_a_nul_is_refused(app: Celery) -> None:
@@ -120,7 +120,7 @@ def test_exception_of_the_callers_own_class(app: Celery) -> None:
     app.backend.mark_as_failure(task_id, sums.OwnError("broken", 3), traceback="Traceback: here")
     result = AsyncResult(task_id, app=app)
     with pytest.raises(sums.OwnError) as caught:
-        result.get(timeout=1)
+        result.get(timeout=PATIENCE_S)
     assert caught.value.args == ("broken", 3)
     assert result.traceback == "Traceback: here"
     assert result.failed()
@@ -130,7 +130,7 @@ def test_revoked(app: Celery) -> None:
     task_id = uuid()
     app.backend.mark_as_revoked(task_id, "no longer wanted")
     with pytest.raises(TaskRevokedError, match="no longer wanted"):
-        AsyncResult(task_id, app=app).get(timeout=1)
+        AsyncResult(task_id, app=app).get(timeout=PATIENCE_S)
 
 
 def test_forget(app: Celery, database_url: str) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,58 +19,17 @@ from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
 from celery_postgres.errors import ConfigurationError, DatabaseRejected
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 
 from . import sums
+from .getters import Getter, store_elsewhere, waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from celery import Celery
 
     from celery_postgres.embedded import EmbeddedPostgres
-
-
-class Getter(threading.Thread):
-    """Waits for one result in a thread of its own."""
-
-    def __init__(self, app: Celery, task_id: str | UUID, **options: Any) -> None:
-        super().__init__(daemon=True)
-        self.result = AsyncResult(task_id, app=app)
-        self.options = {"timeout": 60, **options}
-        self.value: Any = None
-        self.seconds = 0.0
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.value = self.result.get(**self.options)
-        except Exception as exc:  # noqa: BLE001
-            self.value = exc
-        self.ended = time.monotonic()
-
-    def outcome(self) -> Any:
-        self.join(60)
-        assert not self.is_alive()
-        return self.value
-
-
-def waits(url: str, number: int = 1) -> Callable[[], bool]:
-    """Whether so many sessions hold the lock of a bucket of results."""
-
-    def look() -> bool:
-        with psycopg.connect(url) as connection:
-            rows = connection.execute(
-                "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
-                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            ).fetchone()
-        return rows is not None and rows[0] >= number
-
-    return look
-
-
-def store_elsewhere(new_app: Callable[..., Celery], url: str, task_id: str, value: Any) -> None:
-    new_app(url).backend.store_result(task_id, value, states.SUCCESS)
 
 
 def test_result_that_is_there_already(app: Celery) -> None:
@@ -227,7 +186,7 @@ def test_interrupted_leader_loses_nobodys_result(
     getter = Getter(app, "other")
     eventually(lambda: app.backend.result_consumer._listener._waiting == 2)
     consumer = app.backend.result_consumer
-    hand_over, struck = consumer.on_state_change, threading.Event()
+    hand_over, struck = consumer._hand_over, threading.Event()
 
     def strike(*arguments: Any) -> None:
         if not struck.is_set():
@@ -235,7 +194,7 @@ def test_interrupted_leader_loses_nobodys_result(
             raise SoftTimeLimitExceeded
         hand_over(*arguments)
 
-    monkeypatch.setattr(consumer, "on_state_change", strike)
+    monkeypatch.setattr(consumer, "_hand_over", strike)
     store_elsewhere(new_app, database_url, "other", 2)
     assert isinstance(leader.outcome(), SoftTimeLimitExceeded)
     assert getter.outcome() == 2
@@ -452,27 +411,54 @@ def test_storing_survives_a_lost_session(app: Celery, database_url: str) -> None
     assert AsyncResult("b", app=app).get(timeout=5) == 2
 
 
-def test_missing_right_is_told_to_who_waits(
-    app: Celery, new_app: Callable[..., Celery], database_url: str
-) -> None:
+@pytest.fixture
+def reader(app: Celery, new_app: Callable[..., Celery], database_url: str) -> Iterator[tuple[Celery, str]]:
+    """An application whose role may not read results yet, and the role."""
     app.backend.store_result("a", 1, states.SUCCESS)
     role = f"reader_{uuid()[:8]}"
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
-        try:
-            connection.execute(f"GRANT USAGE ON SCHEMA celery TO {role}".encode())
-            connection.execute(f"GRANT SELECT ON celery.schema_version TO {role}".encode())
-            address = database_url.rpartition("@")[2]
-            other = new_app(f"postgresql://{role}:x@{address}")
-            with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
-                AsyncResult("a", app=other).get(timeout=5)
-            with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
-                other.backend.store_result("a", 1, states.SUCCESS)
-            other.backend.result_consumer.stop()
-            other.backend._results.close()
-        finally:
-            connection.execute(f"DROP OWNED BY {role}".encode())
-            connection.execute(f"DROP ROLE {role}".encode())
+    run(database_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        run(
+            database_url,
+            f"GRANT USAGE ON SCHEMA celery TO {role}",
+            f"GRANT SELECT ON celery.schema_version TO {role}",
+        )
+        address = database_url.rpartition("@")[2]
+        other = new_app(f"postgresql://{role}:x@{address}")
+        yield other, role
+        other.backend.result_consumer.stop()
+        other.backend._results.close()
+    finally:
+        run(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def test_missing_right_is_told_to_who_waits(reader: tuple[Celery, str]) -> None:
+    other, _ = reader
+    with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
+        AsyncResult("a", app=other).get(timeout=5)
+    with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
+        other.backend.store_result("a", 1, states.SUCCESS)
+
+
+def test_right_that_was_missing_before_is_not_told(reader: tuple[Celery, str], database_url: str) -> None:
+    """A read that was refused, and whose answer nobody took in, says nothing to those who come later."""
+    other, role = reader
+    with pytest.raises(ConfigurationError):
+        AsyncResult("a", app=other).get(timeout=5)
+    listener = other.backend.result_consumer._listener
+    with listener.waiting():
+        refused = listener.ask(["a"])
+        assert listener._session is not None
+        listener._session.wait_readable(PATIENCE_S)
+    assert not refused()
+    run(database_url, f"GRANT SELECT ON celery.result TO {role}")
+    assert AsyncResult("a", app=other).get(timeout=PATIENCE_S) == 1
 
 
 def wait_in_child(url: str, names: list[str], answers: Any) -> None:
