@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m proof_of_concept")
     commands = parser.add_subparsers(dest="command", required=True)
     jobs = commands.add_parser("jobs", help="send test jobs, run them, fail, stop (steps 2 and 3)")
-    jobs.add_argument("--seconds", type=float, default=30.0, help="give up after so long")
+    jobs.add_argument("--seconds", type=float, default=120.0, help="give up after so long")
     one = commands.add_parser("evaluate", help="run the application's own work in a worker (step 5)")
     one.add_argument("id", type=int, nargs="*", help="evaluations; one that is PENDING if none is given")
     one.add_argument("--wait", type=float, default=site.PATIENCE_S, help="give up after so many seconds")

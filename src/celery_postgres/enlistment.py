@@ -93,7 +93,7 @@ class Enlistment:
         session = self._ready[commands]
         session.demand_transaction()
         routed = read_routed(outgoing, session.run(*outgoing.call(commands.commit(outgoing))))
-        if not routed.queues:
+        if outgoing.exchange or not routed.queues:
             session.demand_sight(outgoing, routed, commands)
         for call in commands.follow(outgoing, routed):
             session.run(*call)
@@ -170,13 +170,16 @@ class _Session:
             )
 
     def demand_sight(self, outgoing: Outgoing, routed: Routed, commands: Commands) -> None:
-        """Of a message that found no queue: whether the transaction is too old to see the queue."""
-        missing = not routed.exchange_exists if outgoing.exchange else True
-        if not missing or self.run(sql.ISOLATION, ()).text(0, 0) == "read committed":
+        """Raises ConfigurationError if the transaction is too old to see a queue where the message goes."""
+        if self.run(sql.ISOLATION, ()).text(0, 0) == "read committed":
             return
+        topology = commands.topology
         if outgoing.exchange:
-            commands.topology.require_exchange(outgoing.exchange)
-        elif commands.topology.find(outgoing.routing_key) is None:
+            topology.require_exchange(outgoing.exchange)
+            found = topology.routes(outgoing.exchange, outgoing.routing_key)
+            if routed.exchange_exists and found <= set(routed.queues.values()):
+                return
+        elif topology.find(outgoing.routing_key) is None:
             return
         raise ConfigurationError(
             f"the transaction does not see the queue of {outgoing.exchange or outgoing.routing_key!r}, which "

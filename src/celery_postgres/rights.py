@@ -143,13 +143,19 @@ def script(schema: str, roles: Mapping[str, str], owner: str | None = None) -> s
 
 
 def _refuse_owners(schema: str, roles: Iterable[str]) -> str:
-    """The owner of the tables has all rights; taking some away would stop a later migration."""
+    """The owner of the tables has all rights, and taking some away would stop a later migration.
+
+    Nor may anybody else execute it.
+    """
     named = ", ".join(sql.Literal(role).as_string() for role in roles)
     body = (
         "DECLARE owner name; BEGIN SELECT pg_get_userbyid(c.relowner) INTO owner FROM pg_class c "
         f"JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {sql.Literal(schema).as_string()} "
         f"AND c.relname = 'schema_version'; IF owner IN ({named}) THEN RAISE EXCEPTION "
-        "'% owns the tables and has all rights: name another role', owner; END IF; END"
+        "'% owns the tables and has all rights: name another role', owner; END IF; "
+        # Else what may not be granted is a warning where anything may.
+        "IF NOT pg_has_role(owner, 'USAGE') THEN RAISE EXCEPTION "
+        "'% owns the tables, and nobody else may grant rights on them', owner; END IF; END"
     )
     return f"DO {sql.Literal(body).as_string()};"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from itertools import islice
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from celery_postgres.compare import Broker, Call, Comparison, Request
+from celery_postgres.compare import Broker, Call, Comparison, Request, progress
 from celery_postgres.compare.progress import Agenda, Item, Step
 from celery_postgres.compare.report import json_file, page, text
 from celery_postgres.compare.report.statistics import percentile
@@ -175,17 +175,19 @@ def test_share_of_others() -> None:
     assert share(None, after, own_s=0.0) is None
 
 
-def test_time_left() -> None:
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """An estimate becomes better with each turn of the same contender."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     told: list[Step] = []
     agenda = Agenda(told.append)
     items = [Item(f"round {n}", "visit", name, 0.2) for n in (1, 2) for name in ("A", "B")]
     agenda.expect(items)
     assert agenda.left_s() == pytest.approx(0.8)
     agenda.begin(items[0])
-    time.sleep(0.4)
+    clock.now += 0.4
     agenda.done()
     # As long as that will the second one of A take, and as much longer than it seemed both of B.
-    assert agenda.left_s() == pytest.approx(1.2, rel=0.2)
+    assert agenda.left_s() == pytest.approx(1.2)
     agenda.leave_out_contender("B")
-    assert agenda.left_s() == pytest.approx(0.4, rel=0.2)
+    assert agenda.left_s() == pytest.approx(0.4)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from celery_postgres.cli.compare import _command
 from celery_postgres.compare import Broker, names_of, urls
 from celery_postgres.compare.address import Address
 from celery_postgres.compare.failure import Failure
@@ -141,3 +142,20 @@ def test_notes(tmp_path: Path) -> None:
     assert 0 <= end.at_ns - start.at_ns < 1e9
     notes.forget()
     assert notes.all() == []
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ('redis:sentinel_kwargs={"password": "s3cret"}', 'redis:sentinel_kwargs={"password": "**"}'),
+        ("redis:password=s3cret", "redis:password=**"),
+        ("rabbitmq:confirm_publish=true", "rabbitmq:confirm_publish=true"),
+    ],
+)
+def test_command_without_the_secrets_of_options(
+    given: str, shown: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report has the command in it, to be repeated by others."""
+    monkeypatch.setattr("sys.argv", ["celery", *(("--option", given) if apart else (f"--option={given}",))])
+    assert _command()[1:] == (["--option", shown] if apart else [f"--option={shown}"])

@@ -44,3 +44,14 @@ def test_exit_code(doctor: Doctor, statement: str, code: int) -> None:
         assert set(finding) == {"check", "severity", "said", "remedy", "figures"}
         assert re.search(rf"^{finding['severity']} +{finding['check']} ", text.output, re.MULTILINE)
     assert doctor.admin.password not in text.output + told.output
+
+
+def test_url_that_is_wrong() -> None:
+    """A problem, as whatever keeps it from looking: whoever goes by the exit code hears of it."""
+    url = "postgresql://127.0.0.1/db?schem=x"
+    told = CliRunner().invoke(main, ["--url", url, "doctor", "--json"])
+    assert told.exit_code == 2
+    (found,) = json.loads(told.output)["findings"]
+    assert (found["check"], found["severity"]) == ("connection", "problem")
+    assert "schem" in found["said"] + found["remedy"]
+    assert CliRunner().invoke(main, ["--url", url, "doctor"]).exit_code == 2

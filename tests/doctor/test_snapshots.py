@@ -38,6 +38,23 @@ def test_session_that_keeps_rows(doctor: Doctor, state: str) -> None:
         other.close()
 
 
+def test_vacuum_keeps_nothing(doctor: Doctor) -> None:
+    """It has a snapshot, and may well take an hour; to cancel it is the opposite of a remedy."""
+    doctor.admin.run("CREATE TABLE public.big AS SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n")
+    with psycopg.connect(doctor.url, autocommit=True) as other:
+        other.execute("SET vacuum_cost_delay = 100")
+        other.execute("SET vacuum_cost_limit = 1")
+        pid = other.info.backend_pid
+        other.pgconn.send_query(b"VACUUM public.big")
+        at_work = f"SELECT pid FROM pg_stat_activity WHERE pid = {pid} AND backend_xmin IS NOT NULL"
+        eventually(lambda: doctor.admin.run(at_work))
+        found = doctor.findings("snapshots", patience_s=0)
+        assert doctor.admin.run(at_work)
+        assert all(str(pid) not in finding.said for finding in found)
+        doctor.admin.run(f"SELECT pg_terminate_backend({pid})")
+        other.close()
+
+
 def test_sessions_that_are_hidden(doctor: Doctor, new_role: Callable[..., str]) -> None:
     """A role without the right to see them is told so, and what gives it."""
     role = new_role()

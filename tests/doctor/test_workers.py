@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def test_stopped_worker(doctor: Doctor, tmp_path: Folder) -> None:
         assert "claims nothing, while 1 messages wait in its queue 'celery'" in found.said
         doctor.admin.run("UPDATE celery.consumer SET beat_at = now() - interval '50 s'")
         found = doctor.finding("workers", f"process {worker.pid} on ")
-        assert (found.severity, "has not beaten for 50 s" in found.said) == (PROBLEM, True)
+        assert found.severity == PROBLEM
+        assert re.search(r"has not beaten for \d+ s", found.said)
         worker.send_signal(signal.SIGCONT)
     finally:
         site.close()

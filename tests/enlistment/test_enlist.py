@@ -220,6 +220,25 @@ def test_queue_that_the_transaction_is_too_old_to_see(shop, level):
     assert shop.waiting() == [sent]
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("others", [(), ("older",)], ids=["it alone", "an older one too"])
+def test_binding_that_the_transaction_is_too_old_to_see(shop, level, others):
+    """The exchange is there, and perhaps one of its queues: the others would not get it."""
+    exchange = Exchange("post", "topic")
+    with Connection(shop.url) as broker, psycopg.connect(shop.url) as connection:
+        channel = broker.default_channel
+        exchange(channel).declare()
+        for name in others:
+            Queue(name, exchange, "to.#")(channel).declare()
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        connection.execute("SELECT count(*) FROM pg_class")
+        with enlist(connection):
+            shop.send(1, exchange="post", routing_key="to.ada")
+        Queue("mail", exchange, "to.#")(channel).declare()
+        with enlist(connection), pytest.raises(ConfigurationError, match="does not see the queue"):
+            shop.send(1, exchange="post", routing_key="to.ada")
+
+
 @pytest.mark.parametrize("row_factory", [dict_row, namedtuple_row, scalar_row], ids=lambda one: one.__name__)
 def test_rows_of_the_application_may_be_anything(shop, row_factory):
     """Also where the exchange has a name."""

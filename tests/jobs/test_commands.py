@@ -79,7 +79,7 @@ def full(new_shop: Callable[[], Shop]) -> tuple[Shop, dict[str, str]]:
     for state, sent in {
         "failed": ("fail", (), {"queue": "late"}),
         "completed": ("add", (1, 2), {"queue": "late"}),
-        "active": ("sleep_for", (300,), {"queue": "late"}),
+        "active": ("sleep_for", (3600,), {"queue": "late"}),
         "scheduled": ("record", ("later",), {"queue": "wait", "countdown": 3600}),
         "created": ("record", ("now",), {"queue": "wait", "priority": 5}),
     }.items():
@@ -100,7 +100,7 @@ def test_queues(full: tuple[Shop, dict[str, str]], form: str) -> None:
     assert not [name for name in found if "pidbox" in name or "celeryev" in name]
     assert list(found["wait"]) == QUEUE
     oldest = found["wait"].pop("oldest_s")
-    assert 0 <= oldest < 300
+    assert 0 <= oldest < 3600
     assert found["wait"] == {
         "queue": "wait",
         "ready": 1,

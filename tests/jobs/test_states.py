@@ -11,9 +11,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.utils import uuid
 from kombu import Connection
 
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,8 +225,9 @@ def test_failed(shop: Shop) -> None:
 
 def test_cancelled_by_revoke(shop: Shop) -> None:
     """A task that Celery revoked before it came."""
-    task_id = shop.send("record", queue="early", countdown=1)
-    shop.site.control.revoke(task_id)
+    task_id = uuid()
+    assert shop.site.control.revoke(task_id, reply=True, timeout=PATIENCE_S, limit=1)
+    shop.send("record", queue="early", task_id=task_id)
     wait_for_state(shop, task_id, "cancelled")
 
 

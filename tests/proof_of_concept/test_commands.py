@@ -45,7 +45,7 @@ def start(empty_database_url: str) -> Iterator[Callable[..., Process]]:
 def test_set_up_fails(start, url, said) -> None:
     """One line, exit code 1."""
     process = start("jobs", url=url)
-    assert said in process.wait_for_line("It did not work: ", 30)
+    assert said in process.wait_for_line("It did not work: ")
     assert process.wait(30) == 1
     assert "Traceback" not in process.tail()
 
@@ -59,7 +59,7 @@ def test_time_is_up(start) -> None:
 def test_interrupted(start) -> None:
     """Ctrl+C ends it in good order: the worker finishes what it runs."""
     process = start("jobs")
-    process.wait_for_line("Worker registered", 30)
+    process.wait_for_line("Worker registered")
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130

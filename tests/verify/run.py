@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).parent
 
+_REPORT = "report.json"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,17 +50,29 @@ def start(url: str, *arguments: str, app: str | None = None, env: Mapping[str, s
 def run(
     url: str, folder: Path, *arguments: str, app: str | None = None, env: Mapping[str, str] | None = None
 ) -> Run:
-    """Run to the end. Its temporary files are in the folder, and its report."""
-    file = folder / "report.json"
-    process = start(url, "--json", str(file), *arguments, app=app, env={"TMPDIR": str(folder), **(env or {})})
+    """Run to the end."""
+    process = begin(url, folder, *arguments, app=app, env=env)
     try:
-        code = process.wait(100)
-        process._reader.join(5)
-        text = process.tail(10_000)
-        assert file.exists(), text
-        return Run(code, text, json.loads(file.read_text()))
+        return finish(process, folder)
     finally:
         process.end()
+
+
+def begin(
+    url: str, folder: Path, *arguments: str, app: str | None = None, env: Mapping[str, str] | None = None
+) -> Process:
+    """Start a run with its temporary files in the folder, and its report."""
+    report = ("--json", str(folder / _REPORT))
+    return start(url, *report, *arguments, app=app, env={"TMPDIR": str(folder), **(env or {})})
+
+
+def finish(process: Process, folder: Path) -> Run:
+    """Wait for its end."""
+    code = process.wait(300)
+    process._reader.join(5)
+    text, file = process.tail(10_000), folder / _REPORT
+    assert file.exists(), text
+    return Run(code, text, json.loads(file.read_text()))
 
 
 _CLI = "from celery_postgres.cli import main; main(prog_name='celery-postgres')"

@@ -333,5 +333,26 @@ def _command() -> list[str]:
     """As it was typed, with all passwords masked; those of a URL in the middle of an argument, too."""
     from celery_postgres.compare import urls
 
-    program = Path(sys.argv[0]).name
-    return [program, *(urls.masked_in(word) for word in sys.argv[1:])]
+    program, words, before = Path(sys.argv[0]).name, [], ""
+    for word in sys.argv[1:]:
+        option, equals, setting = word.partition("=")
+        if before == "--option":
+            words.append(_masked_option(word))
+        elif option == "--option" and equals:
+            words.append(f"--option={_masked_option(setting)}")
+        else:
+            words.append(urls.masked_in(word))
+        before = word
+    return [program, *words]
+
+
+def _masked_option(text: str) -> str:
+    """NAME:KEY=VALUE without what may be secret in the value."""
+    from celery_postgres.compare import urls
+
+    setting, equals, value = text.partition("=")
+    read = _value(value)
+    shown = urls.masked_value(setting.partition(":")[2], read)
+    if shown == read:
+        return text
+    return f"{setting}{equals}{shown if isinstance(shown, str) else json.dumps(shown)}"

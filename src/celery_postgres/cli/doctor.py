@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from celery_postgres.errors import Error
 from celery_postgres.purposes import PURPOSES
 
 from .output import as_json, printable
@@ -34,10 +35,14 @@ def doctor(context: click.Context, as_json: bool, longer_than: float, needs: tup
 
     Exit code 0 if all is well, 1 for warnings, 2 for problems.
     """
-    from celery_postgres.doctor import SEVERITIES, examine, report, worst
+    from celery_postgres.doctor import SEVERITIES, examine, nowhere, report, worst
     from celery_postgres.doctor.patient import Patient
 
-    aim = target(context)
-    found = examine(Patient(aim.dsn, aim.options, patience_s=longer_than, needs=needs))
+    try:
+        aim = target(context)
+    except Error as exc:  # a problem like any other, for whoever goes by the exit code
+        found = nowhere(exc)
+    else:
+        found = examine(Patient(aim.dsn, aim.options, patience_s=longer_than, needs=needs))
     click.echo(report.as_json(found) if as_json else printable(report.as_text(found)))
     sys.exit(SEVERITIES.index(worst(found.findings)))

@@ -67,7 +67,7 @@ def grants(
 
 def _execute(aim: Target, text: str) -> None:
     try:
-        connection = psycopg.connect(aim.dsn.libpq(), autocommit=True, prepare_threshold=None)
+        connection = psycopg.connect(aim.dsn.at_primary().libpq(), autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as exc:
         raise not_connected(exc, aim.dsn) from exc
     with connection:

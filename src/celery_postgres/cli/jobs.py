@@ -52,7 +52,9 @@ def jobs(context: click.Context, as_json: bool, **chosen: Any) -> None:
     elif found:
         click.echo(_table(found))
         if len(found) == wanted.limit:
-            click.echo(f"These are the newest {wanted.limit}; --limit shows more.", err=True)
+            # What only its result tells of has no time at which it was created, and no order.
+            which = "the newest" if found[-1].created_on is not None else "not all, only"
+            click.echo(f"These are {which} {wanted.limit}; --limit shows more.", err=True)
     else:
         narrowed = any(value is not None for key, value in chosen.items() if key != "limit")
         click.echo(

@@ -5,7 +5,18 @@ workers and the server show.
 """
 
 from . import report
-from .examination import Examination, examine
+from .examination import Examination, examine, nowhere
 from .finding import OK, PROBLEM, SEVERITIES, WARNING, Finding, worst
 
-__all__ = ["OK", "PROBLEM", "SEVERITIES", "WARNING", "Examination", "Finding", "examine", "report", "worst"]
+__all__ = [
+    "OK",
+    "PROBLEM",
+    "SEVERITIES",
+    "WARNING",
+    "Examination",
+    "Finding",
+    "examine",
+    "nowhere",
+    "report",
+    "worst",
+]

@@ -36,8 +36,7 @@ def examine(patient: Patient) -> Examination:
     try:
         taken = patient.open()
     except Error as exc:
-        said, _, remedy = str(exc).rpartition(": ")
-        findings.append(Finding("connection", PROBLEM, said or str(exc), remedy))
+        findings.append(_not_connected(exc))
     else:
         findings.append(
             Finding(
@@ -51,6 +50,16 @@ def examine(patient: Patient) -> Examination:
     finally:
         patient.close()
     return Examination(patient.dsn.masked(), patient.schema, findings)
+
+
+def nowhere(exc: Error) -> Examination:
+    """What is left where the URL or an option is wrong: that."""
+    return Examination("no database", "not known", [_not_connected(exc)])
+
+
+def _not_connected(exc: Error) -> Finding:
+    said, _, remedy = str(exc).rpartition(": ")
+    return Finding("connection", PROBLEM, said or str(exc), remedy)
 
 
 def _made(check: Check, patient: Patient) -> Iterator[Finding]:

@@ -69,10 +69,17 @@ class Patient:
         """A session of its own. Raises DatabaseUnavailable or ConfigurationError."""
         try:
             return psycopg.connect(
-                self.dsn.libpq(client_encoding="utf8"), autocommit=True, prepare_threshold=None
+                self.dsn.at_primary().libpq(client_encoding="utf8", **self._patience()),
+                autocommit=True,
+                prepare_threshold=None,
             )
         except psycopg.OperationalError as exc:
             raise not_connected(exc, self.dsn) from exc
+
+    def _patience(self) -> dict[str, int]:
+        if "connect_timeout" in self.dsn.conninfo:
+            return {}
+        return {"connect_timeout": max(2, round(self.options.connect_timeout))}
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:

@@ -39,7 +39,10 @@ class Ground:
 
     def _connected(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
-            self._dsn.libpq(), autocommit=True, prepare_threshold=None, client_encoding="utf8"
+            self._dsn.at_primary().libpq(),
+            autocommit=True,
+            prepare_threshold=None,
+            client_encoding="utf8",
         )
 
     @contextmanager

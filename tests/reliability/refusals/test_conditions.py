@@ -73,9 +73,9 @@ class TestLock:
         """Over several lock time-outs, until it is free."""
         with ThreadPoolExecutor(1) as pool, psycopg.connect(url) as holder:
             holder.execute("LOCK TABLE celery.message")
-            publishing = pool.submit(publish, url, lock_timeout=0.1)
+            publishing = pool.submit(publish, url, lock_timeout=0.5)
             eventually(lambda: execute(url, BLOCKED), what="the publisher waits")
-            time.sleep(0.3)  # at least one time-out passes
+            time.sleep(0.7)  # at least one time-out passes
             holder.rollback()
             publishing.result(20)
         assert stored(url) == 1
@@ -254,7 +254,7 @@ def small_disk(embedded_server: EmbeddedPostgres) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_disk_full(embedded_server: EmbeddedPostgres, small_disk: Path) -> None:
     """A publisher waits for space and goes on when there is some; what it was told is stored is stored."""
     space, ballast = small_disk / "space", small_disk / "ballast"

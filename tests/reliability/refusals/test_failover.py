@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["standby"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_synchronous_failover_loses_nothing(embedded_server, standby: Standby) -> None:
     """The primary is killed at full speed: what was confirmed is on the promoted standby, once."""
     url = url_of_both(embedded_server, standby)
@@ -34,7 +34,7 @@ def test_synchronous_failover_loses_nothing(embedded_server, standby: Standby) -
     assert len(stored) == len(set(stored))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_session_of_a_primary_that_was_demoted_is_left(embedded_server, standby: Standby) -> None:
     """A server that only reads ends the session, and the next one finds the primary of the two."""
     url = url_of_both(embedded_server, standby)
@@ -49,7 +49,7 @@ def test_session_of_a_primary_that_was_demoted_is_left(embedded_server, standby:
     assert execute(standby.url, "SELECT count(*) FROM celery.message") == [(2,)]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 def test_default_of_the_role_does_not_hide_the_primary(embedded_server, standby: Standby) -> None:
     """`default_transaction_read_only` of the role does not make a primary look like a standby."""
     execute(embedded_server.url, "ALTER ROLE postgres SET default_transaction_read_only = on")

@@ -55,7 +55,7 @@ class Idler:
         self._thread.join(30)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["immediate", "kill"])
 def test_crash_keeps_what_publish_returned_for(embedded_server: EmbeddedPostgres, mode: str) -> None:
     """The server ends without a checkpoint while publishers publish to an idle consumer at full speed.

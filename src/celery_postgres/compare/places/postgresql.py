@@ -159,7 +159,11 @@ class PostgresqlPlace(Place):
 def connected(to: Dsn) -> psycopg.Connection[Any]:
     """A session for looking at a database; `with` closes it."""
     return psycopg.connect(
-        to.libpq(), autocommit=True, prepare_threshold=None, client_encoding="utf8", connect_timeout=5
+        to.at_primary().libpq(),
+        autocommit=True,
+        prepare_threshold=None,
+        client_encoding="utf8",
+        connect_timeout=5,
     )
 
 

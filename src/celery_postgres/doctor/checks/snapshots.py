@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 #: From so many seconds on it is a problem whatever the patience is.
 _SERIOUS_S = 3600.0
 
+# A plain VACUUM has a snapshot, and the server does not count it: it keeps nothing.
 _SESSIONS = """SELECT pid, usename::text, application_name, state,
        extract(epoch FROM now() - xact_start)::float8, left(query, 200),
        greatest(age(backend_xmin), age(backend_xid))
-  FROM pg_stat_activity
+  FROM pg_stat_activity a
  WHERE (datname = current_database() OR datname IS NULL) AND pid <> pg_backend_pid()
    AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
    AND xact_start < now() - %(patience)s * interval '1 s'
  ORDER BY xact_start"""
 
@@ -79,8 +81,9 @@ def _sessions(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "snapshots",
             _severity(open_s),
-            f"process {pid} ({role}, {application or 'no application_name'}, {state}) has a transaction open "
-            f"for {open_s:.0f} s, which keeps all rows deleted since; its last query: {query!r}",
+            f"process {pid} ({role or 'no role'}, {application or 'no application_name'}, {state}) has a "
+            f"transaction open for {open_s:.0f} s, which keeps all rows deleted since; its last query: "
+            f"{query!r}",
             remedy,
             {"pid": pid, "role": role, "state": state, "open_s": open_s, "age_xids": age, "query": query},
         )
