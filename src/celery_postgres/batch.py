@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .messages import Outgoing, Routed
     from .outbox import Taker
+    from .transport import Transport
 
 
 class _Gathered(NamedTuple):
@@ -28,8 +29,9 @@ class _Gathered(NamedTuple):
 class PublishBatch:
     """Gathers messages of one producer; not safe to share between threads."""
 
-    def __init__(self, channel: Channel, max_size: int) -> None:
+    def __init__(self, channel: Channel, connection: Transport, max_size: int) -> None:
         self.channel = channel
+        self._connection = connection
         self._max_size = max_size
         self._gathered: list[_Gathered] = []
         self._failed = False
@@ -45,7 +47,7 @@ class PublishBatch:
     ) -> None:
         """Gather one message; at `max_size` what was gathered is stored."""
         self._check()
-        out, token = outgoing(message, exchange or "", routing_key or "", self.channel.connection.options)
+        out, token = outgoing(message, exchange or "", routing_key or "", self._connection.options)
         self._gathered.append(_Gathered(out, token, message if mandatory else None))
         if len(self._gathered) >= self._max_size:
             self.flush()
@@ -60,7 +62,7 @@ class PublishBatch:
         gathered, self._gathered = self._gathered, []
         if not gathered:
             return
-        connection = self.channel.connection
+        connection = self._connection
         box = outbox()
         routed: Sequence[Routed | None]
         try:
@@ -81,7 +83,7 @@ class PublishBatch:
                 self.channel.return_message(one.mandatory, one.outgoing.exchange, one.outgoing.routing_key)
 
     def _hand_to(self, box: Taker, gathered: list[_Gathered]) -> list[Routed | None]:
-        commands = self.channel.connection.commands
+        commands = self._connection.commands
         for exchange in {one.outgoing.exchange for one in gathered} - {""}:
             commands.topology.require_exchange(exchange)
         return [box.put(one.outgoing, one.token, commands) for one in gathered]

@@ -75,6 +75,14 @@ class BroadcastReader:
         """What was under way, if anything was, has not been read."""
         self.due, self._reading = True, False
 
+    def start_over(self) -> None:
+        """A crash has emptied the log and gives numbers of transactions out again: all that is there is new.
+
+        `sql.READ` sees that by itself only as long as the server has not come to where it was.
+        """
+        self._seen = dict.fromkeys(self._seen, sql.NOTHING)
+        self._page = None
+
     def call(self) -> Call:
         """The next read; its rows go to `take`. Reading again after a failure needs nothing else."""
         if self._page is None:

@@ -36,7 +36,7 @@ class Channel(StdChannel):
     """A channel of one connection; many share its two sessions."""
 
     def __init__(self, connection: Transport) -> None:
-        self.connection = connection
+        self._connection = connection
         self.closed = False
         self.channel_id = connection.next_channel_id()
         self.events: dict[str, set[Callable[..., Any]]] = {"basic_return": set()}
@@ -46,6 +46,15 @@ class Channel(StdChannel):
         self._acked = Source(self.qos.window, self.qos.size)
         # A consumer without acks has no window: it is claimed for as fast as its callbacks take.
         self._unacked = Source(lambda: UNLIMITED, lambda: UNLIMITED)
+
+    @property
+    def connection(self) -> Transport | None:
+        """None when kombu has forgotten the connection, as with py-amqp.
+
+        By that the retry of a publish finds that the channel it began with leads nowhere, and declares on the
+        one that has taken its place.
+        """
+        return self._connection if self._connection.client is not None else None
 
     # -- exchanges -----------------------------------------------------------------------------------
 
@@ -62,7 +71,7 @@ class Channel(StdChannel):
     ) -> None:
         if not exchange:
             return
-        topology = self.connection.topology
+        topology = self._connection.topology
         if passive:
             topology.require_exchange(exchange)
             return
@@ -72,7 +81,7 @@ class Channel(StdChannel):
         )
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False, **_: Any) -> None:
-        self.connection.topology.delete_exchange(exchange, if_unused=if_unused)
+        self._connection.topology.delete_exchange(exchange, if_unused=if_unused)
 
     def exchange_bind(self, *_: Any, **__: Any) -> None:
         raise ChannelError("binding an exchange to an exchange is not supported: bind the queue to both")
@@ -93,7 +102,7 @@ class Channel(StdChannel):
         **_: Any,
     ) -> Any:
         """Returns AMQP's declare-ok: name, messages waiting (up to 1,000 unless passive), consumers."""
-        connection = self.connection
+        connection = self._connection
         if passive:
             known, consumers = connection.topology.find_queue(queue, connection.holder)
             return queue_declare_ok_t(queue, connection.topology.count(known.id), consumers)
@@ -121,7 +130,7 @@ class Channel(StdChannel):
         arguments: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        self.connection.topology.bind(queue, exchange, routing_key or "")
+        self._connection.topology.bind(queue, exchange, routing_key or "")
 
     def queue_unbind(
         self,
@@ -131,17 +140,17 @@ class Channel(StdChannel):
         arguments: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        self.connection.topology.unbind(queue, exchange, routing_key or "")
+        self._connection.topology.unbind(queue, exchange, routing_key or "")
 
     def queue_purge(self, queue: str, nowait: bool = False, **_: Any) -> int:
         """Returns how many messages were removed: waiting and held for later, not the unacked."""
         found, _consumers = self._find(queue)
-        return self.connection.topology.purge(found.id)
+        return self._connection.topology.purge(found.id)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, nowait: bool = False, **_: Any
     ) -> int:
-        connection = self.connection
+        connection = self._connection
         deleted, messages = connection.topology.delete_queue(
             queue, connection.holder, if_unused=bool(if_unused), if_empty=bool(if_empty)
         )
@@ -156,10 +165,10 @@ class Channel(StdChannel):
         self.queue_delete(queue)
 
     def get_bindings(self) -> list[tuple[str, str, str]]:
-        return self.connection.topology.bindings()
+        return self._connection.topology.bindings()
 
     def _find(self, name: str) -> tuple[Queue, int]:
-        return self.connection.topology.find_queue(name, self.connection.holder)
+        return self._connection.topology.find_queue(name, self._connection.holder)
 
     # -- publishing ----------------------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class Channel(StdChannel):
 
         Within `enlist`, its caller commits.
         """
-        connection = self.connection
+        connection = self._connection
         out, token = outgoing(message, exchange or "", routing_key or "", connection.options)
         box = outbox()
         if box is not None and box.takes(connection.place):
@@ -223,7 +232,7 @@ class Channel(StdChannel):
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """kombu's `Producer.batch()`: what is gathered is stored in one transaction."""
-        return PublishBatch(self, max_size)
+        return PublishBatch(self, self._connection, max_size)
 
     # -- consuming -----------------------------------------------------------------------------------
 
@@ -250,7 +259,7 @@ class Channel(StdChannel):
         if tag in self._subscriptions:
             raise AccessRefused(f"the consumer tag {tag!r} is in use on this channel: choose another")
         found, _consumers = self._find(queue)
-        intake = self.connection.intake
+        intake = self._connection.intake
 
         subscription = Subscription(
             tag,
@@ -269,14 +278,14 @@ class Channel(StdChannel):
         if no_ack:
             self.no_ack_consumers.add(tag)
         if not no_ack or intake.pooled:  # behind a pooler a consumer is alive as long as its beat is heard
-            self.connection.maintain()
-        self.connection.consuming()
+            self._connection.maintain()
+        self._connection.consuming()
         return tag
 
     def _accept(self, claimed: Claimed, tag: str | None, *, no_ack: bool) -> Message:
         if no_ack:
-            self.connection.intake.ack(claimed)
-            self.connection.intake.pace()
+            self._connection.intake.ack(claimed)
+            self._connection.intake.pace()
             return Message(self, self.qos.next_tag(), claimed, tag)
         return Message(self, self.qos.deliver(claimed), claimed, tag)
 
@@ -289,25 +298,25 @@ class Channel(StdChannel):
         queue = subscription.queue
         if queue.auto_delete:
             try:
-                self.connection.topology.delete_queue(
-                    queue.name, self.connection.holder, if_unused=True, if_empty=False
+                self._connection.topology.delete_queue(
+                    queue.name, self._connection.holder, if_unused=True, if_empty=False
                 )
             except ChannelError:  # others consume it
                 return
             except DatabaseUnavailable:  # the sweep finds it
                 _log.info("queue %s is left behind, the database is away", queue.name)
-            self.connection.intake.forget_queue(queue.id)
+            self._connection.intake.forget_queue(queue.id)
 
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.pop(subscription.tag, None)
         self.no_ack_consumers.discard(subscription.tag)
-        self.connection.intake.cancel(subscription)
+        self._connection.intake.cancel(subscription)
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Message | None:
         """The next message, or None. Blocks for a round trip."""
         found, _consumers = self._find(queue)
-        intake = self.connection.intake
-        self.connection.maintain()
+        intake = self._connection.intake
+        self._connection.maintain()
         claimed = intake.claim_one(found)
         if claimed is None:
             return None
@@ -316,7 +325,7 @@ class Channel(StdChannel):
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Returns at once; the acknowledgement leaves within 20 ms. An unknown tag is no error."""
         for claimed in self.qos.settle(delivery_tag, multiple=multiple):
-            self.connection.intake.ack(claimed)
+            self._connection.intake.ack(claimed)
         self._credit()
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
@@ -325,7 +334,7 @@ class Channel(StdChannel):
         What comes back after `max_deliveries`, since it kills each process that executes it, say, is kept in
         `dead_letter` instead.
         """
-        intake = self.connection.intake
+        intake = self._connection.intake
         for claimed in self.qos.settle(delivery_tag):
             if requeue and self._exhausted(claimed):
                 intake.reject(claimed, MAX_DELIVERIES)
@@ -333,12 +342,12 @@ class Channel(StdChannel):
                 intake.release([claimed])
             else:
                 intake.reject(claimed)
-        if requeue and not self.connection.in_event_loop:
+        if requeue and not self._connection.in_event_loop:
             intake.flush()  # whoever looks next, with basic_get say, must find it
         self._credit()
 
     def _exhausted(self, claimed: Claimed) -> bool:
-        limit = self.connection.options.max_deliveries
+        limit = self._connection.options.max_deliveries
         if claimed.logged or not limit or claimed.deliveries < limit:
             return False
         _log.warning(
@@ -353,14 +362,14 @@ class Channel(StdChannel):
         """Give back everything delivered and not settled."""
         if not requeue:
             raise ChannelError("basic.recover without requeue is not supported: use requeue=True")
-        self.connection.intake.release(self.qos.settle(0, multiple=True))
-        self.connection.intake.flush()
+        self._connection.intake.release(self.qos.settle(0, multiple=True))
+        self._connection.intake.flush()
         self._credit()
 
     basic_recover_async = basic_recover
 
     def _credit(self) -> None:
-        self.connection.progress()
+        self._connection.progress()
 
     def flow(self, active: bool = True) -> bool:
         return active
@@ -372,7 +381,7 @@ class Channel(StdChannel):
         if self.closed:
             return
         self.closed = True
-        connection = self.connection
+        connection = self._connection
         try:
             if connection.holder is not None and connection.usable:
                 for tag in list(self._subscriptions):

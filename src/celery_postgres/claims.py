@@ -27,16 +27,19 @@ class Claims:
         idleness: Idleness,
         take: Callable[[Claimed, Source], None],
         plan_look: Callable[[float], None],
+        pass_on: Callable[[list[int]], None],
     ) -> None:
         """`take(claimed, source)` gets each message, in the order of its queue.
 
-        `plan_look(moment)` is to make all sources look then, by the monotonic clock.
+        `plan_look(moment)` is to make all sources look then, by the monotonic clock; `pass_on(queue_ids)` is
+        to ring for others.
         """
         self._consumer_id = consumer_id
         self._roster = roster
         self._idleness = idleness
         self._take = take
         self._plan_look = plan_look
+        self._pass_on = pass_on
 
     @property
     def wanted(self) -> bool:
@@ -50,6 +53,7 @@ class Claims:
                 self._add(turn, source, room)
 
     def _add(self, turn: Turn, source: Source, room: int) -> None:
+        self._come_and_go(turn, source)
         source.look = False
         source.asked += room
         turn.on_failure(lambda: self._failed(source, room))
@@ -71,6 +75,15 @@ class Claims:
                 lambda rows: self._read_from_beginning(source, queue_ids[0], room, rows),
             )
 
+    def _come_and_go(self, turn: Turn, source: Source) -> None:
+        """Into a slot, of who has nothing to do, and out of it, before the claim."""
+        settle, rung = source.settle and source.empty_handed, source.rung
+        source.settle = source.rung = False
+        if rung:
+            source.one_of_few |= self._idleness.add_leaving(turn, source.queue_ids)
+        elif settle:
+            self._idleness.add_settling(turn, source.queue_ids)
+
     def _failed(self, source: Source, room: int) -> None:
         source.asked -= room
         source.look = True
@@ -91,10 +104,16 @@ class Claims:
         source.lanes.claimed(batch, more_in_front=more_in_front)
         for claimed in batch:
             self._take(claimed, source)
+        if batch and self._idleness.leave(source.queue_ids):
+            # It was found without a bell. What somebody rings for just now should not wait for room here.
+            source.look = source.one_of_few = True
+        few, source.one_of_few = source.one_of_few, False
         if rows.count >= room:
             source.look = True
             source.full_claims += 1
-            if source.full_claims == BUSY_AFTER:
+            if few:  # for what is more than they can take
+                self._pass_on(source.queue_ids)
+            if source.full_claims >= BUSY_AFTER:
                 self._idleness.end(source.queue_ids)
             return
         source.full_claims = 0

@@ -62,7 +62,8 @@ class Message(KombuMessage):
     """A delivered message."""
 
     def __init__(self, channel: Any, tag: int, claimed: Claimed, consumer_tag: str | None) -> None:
-        properties = read_json(claimed.properties)
+        properties, headers = read_json(claimed.properties), read_json(claimed.headers)
+        claimed.take_note(headers)
         if claimed.enqueued_at is not None:
             properties[ENQUEUED_AT] = claimed.enqueued_at
         super().__init__(
@@ -78,7 +79,7 @@ class Message(KombuMessage):
                 "priority": properties.get("priority"),
             },
             properties=properties,
-            headers=read_json(claimed.headers),
+            headers=headers,
             channel=channel,
         )
 

@@ -13,7 +13,7 @@ from .messages import Key, settle_arguments
 from .sql import messages as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from .messages import Claimed
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 #: waiting for the disk, so a crash of the server undoes those of the last moments: three times
 #: `wal_writer_delay`, which is 0.2 s unless somebody raised it.
 REMEMBERED = 5.0
-#: And how many statements at most, of up to 500 messages each.
+#: Of how many seconds before a crash people are told what may have been undone: those, and more on a machine
+#: that is busy.
+UNDONE_WITHIN = 2.0
+#: How many statements are remembered at most, of up to 500 messages each.
 REMEMBERED_AT_MOST = 5000
 
 
@@ -33,7 +36,8 @@ class Settlement(NamedTuple):
 
     at: float
     """By the monotonic clock."""
-    keys: list[Key]
+    keys: dict[Key, str | None]
+    """With their tasks."""
     statement: Statement
     rest: Sequence[object]
     """Its parameters behind the consumer, the ids and the delivery numbers."""
@@ -67,7 +71,8 @@ class Held:
             return
         now = time.monotonic()
         statement, (_, _, _, *rest) = call
-        self._settled.append(Settlement(now, [message.key for message in messages], statement, rest))
+        keys = {message.key: message.task_id for message in messages}
+        self._settled.append(Settlement(now, keys, statement, rest))
         while self._settled[0].at < now - REMEMBERED or len(self._settled) > REMEMBERED_AT_MOST:
             self._settled.popleft()
 
@@ -78,15 +83,26 @@ class Held:
         """What was settled a moment ago."""
         return list(self._settled)
 
-    def acknowledged_again(self, keys: list[Key]) -> None:
+    def acknowledged_since(self, moment: float) -> dict[Key, str | None]:
+        """What was acknowledged and is remembered, with its tasks."""
+        since = (settled for settled in self._settled if settled.at >= moment)
+        return {
+            key: task
+            for settled in since
+            if settled.statement is sql.ACK
+            for key, task in settled.keys.items()
+        }
+
+    def acknowledged_again(self, keys: Mapping[Key, str | None]) -> None:
         """As `settled`: that may be undone, too."""
         if keys:
-            self._settled.append(Settlement(time.monotonic(), keys, sql.ACK, ()))
+            self._settled.append(Settlement(time.monotonic(), dict(keys), sql.ACK, ()))
 
-    def forget(self, keys: Collection[Key]) -> None:
-        """These were given to another, who settles them."""
+    def forget(self, keys: Mapping[Key, str | None]) -> None:
+        """They are not to be settled again: others have them, or had."""
         for settlement in self._settled if keys else ():
-            settlement.keys[:] = [key for key in settlement.keys if key not in keys]
+            for key in settlement.keys.keys() & keys.keys():
+                del settlement.keys[key]
 
 
 def ack_call(consumer_id: UUID, claimed: Sequence[Claimed]) -> Call:

@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING
 from .arrivals import Arrivals
 from .backoff import Patience
 from .broadcast import BroadcastReader
-from .cadence import Cadence
 from .claims import Claims
 from .dead_letter import Burial
 from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound, passing_is_unavailable
 from .gathering import Gathering
-from .held import Held
+from .held import UNDONE_WITHIN, Held
 from .idleness import Idleness
 from .lanes import Lanes
 from .line import Line
 from .liveness import Incarnation
+from .looks import Looks
 from .messages import Claimed, read_claimed
 from .outage import Lookout
 from .pacer import Pacer
@@ -84,15 +84,18 @@ class Intake:
         role: Role | None = None,
         *,
         max_outage: float | None = None,
+        at_work: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`connect()` makes a session; `max_outage` is how long the line may be away, None for ever."""
+        """`connect()` makes a session; `max_outage` is how long the line may be away, None for ever.
+
+        `at_work()` tells whether this process executes something that it has acknowledged already.
+        """
         session, server = connect()
         self.session = Line(session)
         self.pooled = server.pooled
         self.incarnation = Incarnation(role)
         self.on_look_planned: Callable[[], None] | None = None
         """Told, in any thread, when `seconds_to_poll` has changed; for an event loop's timer."""
-        self._listening = options.notify and not server.pooled
         self._bell = bell
         self._options = options
         self._timeout = options.statement_timeout or None
@@ -101,18 +104,27 @@ class Intake:
         self._arrivals = Arrivals()
         self._held = Held()
         self._settlements = Settlements(self.incarnation.id, self._held, keep_rejected=options.keep_rejected)
-        self._idleness = Idleness(self.session, bell, listening=self._listening)
-        self._idleness.on_begun = self._went_idle
-        self._cadence = Cadence(options.poll_interval, options.max_poll_interval)
+        self._idleness = Idleness(self.session, bell, listening=options.notify and not server.pooled)
         self._reader = BroadcastReader()
-        self._claims = Claims(self.incarnation.id, self._roster, self._idleness, self._take, self._plan_look)
+        self._looks = Looks(
+            options,
+            self._roster,
+            self._reader,
+            self._idleness,
+            self.incarnation,
+            at_work=at_work,
+            planned=self._look_planned,
+        )
+        self._claims = Claims(
+            self.incarnation.id, self._roster, self._idleness, self._take, self._looks.plan, self._pass_on
+        )
         self._recovery = Recovery(
             connect,
             self.session,
             self.incarnation,
             self._roster,
             self._held,
-            settings=own_settings(bell, pooled=server.pooled, listening=self._listening),
+            settings=lambda: own_settings(self._idleness, pooled=server.pooled),
             pooled=server.pooled,
             timeout=self._timeout,
         )
@@ -120,6 +132,8 @@ class Intake:
         self._recovery.on_declared_dead = self.give_up
         self._claiming = True
         self._aside = False
+        self._cancelled: list[str] = []
+        """Subscriptions that were ended while the line was away."""
         self._turns = Turns()
         self._gathering = Gathering()
         self._resume_at = 0.0
@@ -187,10 +201,12 @@ class Intake:
                 self._settle_under_way()
             finally:  # also when a signal handler came in the middle of something
                 self.release(self._arrivals.withdraw(subscription))
-            calls: list[Call] = [(consumer_sql.UNSUBSCRIBE, (self.incarnation.id, subscription.name))]
-            if last:
-                calls += self._idleness.ending([queue_id])
-            if not self.session.away:  # else the recovery makes up for it
+            # First the locks, which last although the batch be refused: nobody is to ring here any more.
+            calls = self._idleness.ending([queue_id]) if last else []
+            calls.append((consumer_sql.UNSUBSCRIBE, (self.incarnation.id, subscription.name)))
+            if self.session.away:  # perhaps the recovery has listed those who consume already
+                self._cancelled.append(subscription.name)
+            else:
                 with self.session.riding_out(), passing_is_unavailable():
                     self._run(*calls)
 
@@ -372,7 +388,7 @@ class Intake:
             _log.warning("the server refused a batch, trying again in %g s: %s", round(pause, 2), error)
             self._refusal = error
             self._resume_at = time.monotonic() + pause
-            self._plan_look(self._resume_at)
+            self._looks.plan(self._resume_at)
         elif not isinstance(error, DatabaseUnavailable):
             self._failure = error
 
@@ -387,12 +403,16 @@ class Intake:
             self._rung(payload)
 
     def _rung(self, payload: bytes) -> None:
+        number, _, slot = payload.partition(b" ")
         try:
-            queue_id = int(payload)
+            queue_id = int(number)
         except ValueError:  # anybody may notify on any channel
             return
         with self._lock:
+            if slot and not self._idleness.may_be_meant(queue_id):
+                return
             self._look(queue_id)
+            self._looks.rung(queue_id)
 
     def _look(self, queue_id: int) -> None:
         for subscription in self._roster.of(queue_id):
@@ -436,34 +456,24 @@ class Intake:
     def _refilled(self, queue_ids: Iterable[int]) -> None:
         """Something came back to these queues, or was copied there: whoever waits for it is woken."""
         ids = list(queue_ids)
-        if ids and self._options.notify:
-            self.session.send([self._bell.ring(ids, pooled=self.pooled)])
+        self._pass_on(ids)
         for queue_id in ids:
             self._look(queue_id)
+
+    def _pass_on(self, queue_ids: list[int]) -> None:
+        if queue_ids and self._options.notify:
+            self.session.send([self._bell.ring(queue_ids, pooled=self.pooled)])
 
     # -- time ----------------------------------------------------------------------------------------
 
     def seconds_to_poll(self) -> float:
         """How long the loop may sleep if nothing arrives."""
-        return self._cadence.seconds_left()
+        return self._looks.seconds_left()
 
     def poll(self) -> None:
-        """Look although no bell rang, if that is due: every hint may have been lost."""
-        if not self._cadence.due():
-            return
+        """Look although no bell rang, if that is due."""
         with self._lock:
-            self._cadence.looked(trusting=self._listening and not self._roster.reads_at_the_poll)
-            for source in self._roster.sources:
-                source.look = True
-            self._reader.due = True
-
-    def _went_idle(self) -> None:
-        self._cadence.went_idle()
-        self._look_planned()
-
-    def _plan_look(self, moment: float) -> None:
-        self._cadence.look_at(moment)
-        self._look_planned()
+            self._looks.poll()
 
     def _look_planned(self) -> None:
         if self.on_look_planned is not None:
@@ -481,6 +491,9 @@ class Intake:
                 return False
             self._aside = True
             self.release(self._arrivals.withdraw_rows())
+            with self.session.riding_out():  # no bell would be heard here
+                for source in self._roster.sources:
+                    self._idleness.leave(source.queue_ids)
         self.turn()
         return True
 
@@ -506,14 +519,36 @@ class Intake:
             calls: list[Call] = [(sql.CLAIM, (self.incarnation.id, [queue.id], 1))]
             if "x-expires" in queue.arguments:
                 calls.append((topology_sql.TOUCH_QUEUES, ([queue.id],)))
-            claimed = read_claimed(self._run(*calls)[0])
+            claimed = self._claim_now(calls)
             if not claimed:
                 return None
-            with self._lock:
-                self._held.add(claimed[0])
             if not claimed[0].expired:
                 return claimed[0]
             self._bury_now(claimed, queue, "expired")
+
+    def _claim_now(self, calls: Sequence[Call]) -> list[Claimed]:
+        """Claim and wait; what is claimed for somebody whom a time limit took away is given back."""
+        claimed: list[Claimed] = []
+        gone = False
+
+        def hold(batch: Batch) -> None:
+            if batch.error is None:
+                claimed.extend(read_claimed(batch.results[0]))
+                for message in claimed:
+                    self._held.add(message)
+                if gone:
+                    self.release(claimed)
+
+        batch = self.session.send(calls, hold)
+        try:
+            self.session.wait(batch, self._timeout)
+        except BaseException:
+            with self._lock:
+                gone = True
+                if claimed:
+                    self.release(claimed)
+            raise
+        return claimed
 
     def _bury_now(self, claimed: Sequence[Claimed], queue: Queue, reason: str) -> None:
         keep = self._options.keep_rejected
@@ -592,11 +627,17 @@ class Intake:
     def _agree(self, findings: Findings) -> None:
         """Take over what the reconciliation found; every hint may have been lost, so look everywhere."""
         self._idleness.forget()
-        self._turns = Turns()
+        heard_at, self._turns = self._turns.confirmed_at, Turns()
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
-        self._held.acknowledged_again(findings.finished)
+        # Before others are added, which takes away those that are older than an outage of seconds.
+        untraced = self._held.acknowledged_since(heard_at - UNDONE_WITHIN) if findings.crashed else {}
         findings.taken = self._settlements.lose(findings.lost, findings.taken)
+        if findings.crashed:
+            untraced |= self._held.acknowledged_since(heard_at)  # the server had, and its answer was lost
+            findings.untraced = {key: task for key, task in untraced.items() if key not in findings.finished}
+            self._held.forget(untraced)  # what is there after a crash, and what is not, is on disk
+        self._held.acknowledged_again(findings.finished)
         self._arrivals.drop(findings.lost)
         for claimed in findings.unknown:
             self._take(claimed, None)
@@ -606,6 +647,11 @@ class Intake:
             source.asked = 0
             source.lanes = Lanes()
         self._reader.read_again()
+        if findings.crashed:
+            self._reader.start_over()
+        for name in self._cancelled:
+            self.session.send([(consumer_sql.UNSUBSCRIBE, (self.incarnation.id, name))])
+        self._cancelled.clear()
         self._resume_at = 0.0
         self.pace()
 
@@ -618,6 +664,24 @@ class Intake:
         self.session.end(
             DatabaseUnavailable("this consumer was declared dead: it did not show signs of life for too long")
         )
+
+    def consumed(self) -> list[Queue]:
+        """The queue of each subscription."""
+        with self._lock:
+            return [subscription.queue for subscription in self._roster.subscriptions]
+
+    def lose_queues(self, gone: Sequence[Queue]) -> None:
+        """Queues were deleted while they are consumed. AMQP cancels their consumers; here the line is over.
+
+        In any thread; the loop meets DatabaseUnavailable, so that whoever consumes declares them again.
+        """
+        with self._lock:
+            known = set(self._roster.queue_ids)
+        names = sorted(queue.name for queue in gone if queue.id in known)
+        if names:
+            said = f"queue {', '.join(map(repr, names))} was deleted while it was consumed: connecting anew"
+            _log.error("%s", said)
+            self.session.end(DatabaseUnavailable(said))
 
     def close(self) -> None:
         """Settle what can be, give back what was not delivered, and leave. A lost session is no error.

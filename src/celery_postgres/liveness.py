@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .process import Process, this_process
 from .sql import consumers as sql
@@ -45,12 +45,22 @@ class Role:
         return self.pool != "prefork"
 
 
+class Life(NamedTuple):
+    """One of the server's lives, which end when it is stopped, crashes or is replaced by a standby."""
+
+    name: str | None
+    in_order: bool
+    """False if the one before it did not end in order: what it had not written yet is undone."""
+
+
 class Incarnation:
     """One consuming connection of one process, for as long as it lives."""
 
     def __init__(self, role: Role | None = None) -> None:
         self.id = uuid.uuid4()
         self.role = role or Role()
+        self.crowd = 1
+        """How many consumers there are as far as is known: `maintenance.py` tells, which looks after them."""
         self.lock_key = int.from_bytes(self.id.bytes[:8], "big", signed=True)
         self.beat_key = int.from_bytes(self.id.bytes[8:], "big", signed=True)
 
@@ -58,6 +68,7 @@ class Incarnation:
         """The calls that make it known, for one batch of the session that claims.
 
         They wait for the disk: a crash must not take away who it is while its claims are kept.
+        Read the answer with `registered`.
         """
         process, role = this_process(), self.role
         stall_ms = round(stall_timeout * 1000) * (OWN_TASKS_FACTOR if role.runs_tasks else 1)
@@ -79,26 +90,29 @@ class Incarnation:
             calls.append((sql.HOLD, (self.lock_key,)))
         return calls
 
-    def resume(self, key: int, lost: Iterable[int], *, pooled: bool) -> list[Call]:
+    @staticmethod
+    def registered(results: Sequence[Rows]) -> str | None:
+        """The name of the server's life in which it became known."""
+        return results[1].text(0, 0) if results[1].count else None
+
+    def resume(self, key: int, lost: Iterable[int], *, pooled: bool, life: str | None = None) -> list[Call]:
         """The calls with which a new session takes the place of a lost one, for one batch of its own.
 
         `key` is that of the session: `lock_key` or `beat_key`; `lost` are the old ones' `backend_pid`, since
         one of several attempts may have got the lock and been lost before it was told. What the server still
-        has of them is ended first, and has ended when the batch is done. Read the answer with `resumed`.
+        has of them is ended first, and has ended when the batch is done. `life` is the name
+        of the server's that is known. Read the answer with `resumed`.
         """
+        session: list[Call] = [(sql.END_HOLDER, (key, list(lost))), (sql.HOLD, (key,))]
         if pooled:
-            return [(sql.BEAT, (self.id,))]
-        return [
-            (sql.END_HOLDER, (key, list(lost))),
-            (sql.HOLD, (key,)),
-            (sql.BEGIN_EPOCH, ()),
-            (sql.RESUME, (self.id,)),
-        ]
+            session = [(sql.BEAT, (self.id,))]
+        return [*session, (sql.BEGIN_EPOCH, ()), (sql.RESUME, (self.id, life))]
 
     @staticmethod
-    def resumed(results: Sequence[Rows]) -> bool:
-        """Whether it is still itself: False when it was declared dead, and others have its messages."""
-        return results[-1].count == 1
+    def resumed(results: Sequence[Rows]) -> Life | None:
+        """The server's present life; None when it was declared dead, and others have its messages."""
+        rows = results[-1]
+        return Life(rows.text(0, 0), rows.flag(0, 1)) if rows.count else None
 
     def beat(self) -> Call:
         """A sign of life; without a row it was declared dead."""

@@ -24,11 +24,12 @@ from .sweeper import Sweeper
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from .connection import Database, Server
     from .encoding import Rows
     from .liveness import Incarnation
+    from .topology import Queue
     from .wakeup import Bell
     from .wire import Call, Session
 
@@ -71,9 +72,13 @@ class Maintenance:
         *,
         on_declared_dead: Callable[[], None],
         beat_aside: Callable[[Call], object],
+        consumed: Callable[[], Sequence[Queue]],
+        on_deleted: Callable[[Sequence[Queue]], None],
     ) -> None:
         """`on_declared_dead()` is called in the thread, when others have given our messages back.
 
+        So is `on_deleted(queues)`, with those of `consumed()` that are gone; this has one for each
+        subscription.
         `beat_aside(call)` sends the beat over another session, as long as this thread can have none: a
         worker that finds no free connection is alive all the same. It may raise DatabaseUnavailable.
         """
@@ -83,6 +88,8 @@ class Maintenance:
         self._incarnation = incarnation
         self._on_declared_dead = on_declared_dead
         self._beat_aside = beat_aside
+        self._consumed = consumed
+        self._on_deleted = on_deleted
         self._stopped = False
         self._watch = Watch()
         self._thread = threading.Thread(target=self._work, name="celery-postgres-maintenance", daemon=True)
@@ -95,8 +102,6 @@ class Maintenance:
         self._failures = _Failures()
         self._next_beat = 0.0
         self._next_look = 0.0
-        self._count = 1
-        """How many consumers there were at the last look."""
         self._neighbour = False
         """Whether the sweeper's process is watched."""
         self._sweeper = Sweeper(
@@ -170,8 +175,20 @@ class Maintenance:
     def _beat(self) -> None:
         if not self._beat_is_due():
             return
-        if not self._run(self._incarnation.beat())[0].count:
+        consumed = self._consumed()
+        beat = self._run(self._incarnation.beat())[0]
+        if not beat.count:
             self._declared_dead()
+        elif beat.integer(0, 0) < len(consumed):  # or one was cancelled just now
+            self._look_for_deleted(consumed)
+
+    def _look_for_deleted(self, consumed: Sequence[Queue]) -> None:
+        """A queue that was deleted and declared again has another id, and nobody would claim from that."""
+        rows = self._run((sql.QUEUES_LEFT, ([queue.id for queue in consumed],)))[0]
+        left = {rows.integer(row, 0) for row in range(rows.count)}
+        gone = [queue for queue in consumed if queue.id not in left]
+        if gone and not self._stopped:
+            self._on_deleted(gone)
 
     def _beat_is_due(self) -> bool:
         now = time.monotonic()
@@ -219,6 +236,7 @@ class Maintenance:
         pause = max(0.0, self._next_look - now)
         if self._sweeping:
             pause = self._sweeper.round(hurried=hurried)
+            self._incarnation.crowd = 1 + self._sweeper.others
             if self._server.pooled:  # the lock was held for the look alone: now it is another one's turn
                 self._sweeping = False
                 self._next_look = min(self._next_look, now + self._sweeper.seconds_to_due())
@@ -231,7 +249,7 @@ class Maintenance:
         pooled = self._server.pooled
         found = self._run(self._bell.stand_by(pooled=pooled))[0]
         self._sweeping = found.flag(0, 0)
-        self._count = found.integer(0, 1)
+        self._incarnation.crowd = found.integer(0, 1)
         if not self._sweeping:
             self._look_after(found)
         elif not pooled:
@@ -259,7 +277,7 @@ class Maintenance:
 
     def _turn(self) -> float:
         """Seconds to the next look at the lock: a crowd looks as often as one."""
-        pause = min(max(1, self._count - 1) / _LOOKS_PER_S, _LOOK_AT_LEAST)
+        pause = min(max(1, self._incarnation.crowd - 1) / _LOOKS_PER_S, _LOOK_AT_LEAST)
         if self._neighbour:
             pause = max(pause, _LOOK_AT_NEIGHBOUR)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311

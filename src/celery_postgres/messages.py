@@ -143,6 +143,7 @@ class Claimed:
     """
 
     __slots__ = (
+        "_task_id",
         "body",
         "content_encoding",
         "content_type",
@@ -190,11 +191,18 @@ class Claimed:
     def redelivered(self) -> bool:
         return self.deliveries > 1
 
+    def take_note(self, headers: object) -> None:
+        """Who has read the headers says so: they need not be read for the task's sake again."""
+        self._task_id = readable(headers.get("id")) if isinstance(headers, dict) else None
+
     @property
     def task_id(self) -> str | None:
-        """Celery's, for people: it is read from the headers each time."""
-        headers = json.loads(self.headers)
-        return readable(headers.get("id")) if isinstance(headers, dict) else None
+        """Celery's, for people."""
+        try:
+            return self._task_id
+        except AttributeError:
+            self.take_note(json.loads(self.headers))
+            return self._task_id
 
 
 def read_claimed(rows: Rows) -> list[Claimed]:

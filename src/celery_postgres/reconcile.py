@@ -55,8 +55,15 @@ class Findings:
     """Those of them that another consumer has, since a crash undid our claim; at last also those it had."""
     overtaken: dict[Key, str | None] = field(default_factory=dict)
     """Acknowledged by us, brought back by a crash, and then claimed by another; with their tasks."""
-    finished: list[Key] = field(default_factory=list)
-    """Acknowledged again."""
+    finished: dict[Key, str | None] = field(default_factory=dict)
+    """Acknowledged again; with their tasks."""
+    crashed: bool = False
+    """Whether the server did not end in order, so that what it had not written yet is undone."""
+    untraced: dict[Key, str | None] = field(default_factory=dict)
+    """Acknowledged by us so shortly before a crash that it may have been undone, and gone; with their tasks.
+
+    Should others have claimed and acknowledged them since, nothing in the database tells.
+    """
     adopted: int = 0
     """How many were claimed again."""
     repeated: int = 0
@@ -105,7 +112,7 @@ def _finish(run: Run, consumer_id: UUID, over: set[Key], findings: Findings) -> 
     """What was executed is not executed again."""
     there = _stored(run, sql.FINISH, consumer_id, list(over))
     findings.overtaken = {key: task for key, (task, gone) in there.items() if not gone}
-    findings.finished = [key for key, (_, gone) in there.items() if gone]
+    findings.finished = {key: task for key, (task, gone) in there.items() if gone}
     return {key.message for key in findings.finished}
 
 

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from .connection import Server
     from .encoding import Rows
     from .held import Held
+    from .idleness import Idleness
     from .line import Line
     from .liveness import Incarnation
     from .subscription import Roster
-    from .wakeup import Bell
     from .wire import Call, Session
 
 _log = logging.getLogger(__name__)
 
+#: How many tasks a line of the log names.
+TOLD_AT_ONCE = 100
 
-def own_settings(bell: Bell, *, pooled: bool, listening: bool) -> list[Call]:
+
+def own_settings(idleness: Idleness, *, pooled: bool) -> list[Call]:
     """What each session of a consumer begins with."""
     calls: list[Call] = [] if pooled else [(NEVER_WAIT, ())]
-    return [*calls, bell.listen()] if listening else calls
+    return [*calls, *idleness.listen()]
 
 
 class Recovery:
@@ -51,7 +54,7 @@ class Recovery:
         roster: Roster,
         held: Held,
         *,
-        settings: Sequence[Call],
+        settings: Callable[[], Sequence[Call]],
         pooled: bool,
         timeout: float | None,
     ) -> None:
@@ -63,6 +66,10 @@ class Recovery:
         self._settings = settings
         self._pooled = pooled
         self._timeout = timeout
+        self._life: str | None = None
+        """The name of the server's life in which we were connected last."""
+        self._crashed = False
+        """Whether it has crashed since both sides agreed last."""
         self._backends: deque[int] = deque(maxlen=BACKENDS)
         """Process ids of those of our sessions that the server may still believe in."""
         self.on_agreed: Callable[[Findings], None] | None = None
@@ -74,8 +81,10 @@ class Recovery:
         """Make the first session one of the incarnation's."""
         register = self._incarnation.register(pooled=self._pooled, stall_timeout=stall_timeout)
         with passing_is_unavailable():
-            for batch in [session.send(calls) for calls in (register, self._settings)]:
+            batches = [session.send(calls) for calls in (register, self._settings())]
+            for batch in batches:
                 session.wait(batch, timeout=timeout)
+        self._life = self._incarnation.registered(batches[0].results)
         self._backends.append(session.backend_pid)
 
     def restore(self) -> bool:
@@ -107,17 +116,21 @@ class Recovery:
             return session.run(*calls, timeout=self._timeout)
 
         key = self._incarnation.lock_key
-        calls = self._incarnation.resume(key, self._backends, pooled=self._pooled)
+        calls = self._incarnation.resume(key, self._backends, pooled=self._pooled, life=self._life)
         self._backends.append(session.backend_pid)
-        if not self._incarnation.resumed(run(*calls)):
+        life = self._incarnation.resumed(run(*calls))
+        if life is None:
             return None
+        self._life, self._crashed = life.name, self._crashed or not life.in_order
         with self._line.lock:
             known, settled = self._held.all(), self._held.remembered()
             enrol = self._enrol()
-        run(*self._settings, enrol)
+        run(*self._settings(), enrol)
         findings = reconcile(run, self._incarnation.id, known, settled)
+        findings.crashed = self._crashed
         with self._line.lock:
             self._line.replace(session)
+            self._crashed = False
             if self.on_agreed is not None:
                 self.on_agreed(findings)
         return findings
@@ -146,6 +159,15 @@ class Recovery:
                 "another consumer has it: it is executed again",
                 key.message_id,
                 task,
+            )
+        untraced = list(findings.untraced.values())
+        for first in range(0, len(untraced), TOLD_AT_ONCE):
+            tasks = untraced[first : first + TOLD_AT_ONCE]
+            _log.warning(
+                "the server crashed, or a standby took its place, shortly after the acknowledgement of %d "
+                "messages: where that was undone, another consumer has executed them again (tasks %s)",
+                len(tasks),
+                ", ".join(map(str, tasks)),
             )
         if findings.unknown or findings.adopted or findings.repeated:
             _log.warning(

@@ -36,6 +36,12 @@ class Source:
         """How many the claims under way may bring."""
         self.look = True
         """Whether a claim may find something: at first, after a bell, after one that came back full."""
+        self.rung = False
+        """Whether a bell is the reason."""
+        self.settle = False
+        """Whether to go into a slot with the next claim."""
+        self.one_of_few = False
+        """Whether the bell woke those in slots, and not everybody."""
         self.full_claims = 0
         self.lanes = Lanes()
         self._ahead = FIRST_CLAIM
@@ -44,6 +50,11 @@ class Source:
     def room(self) -> int:
         """How many to claim now."""
         return min(self._window(), self._ahead) - self.arrived - self.asked
+
+    @property
+    def empty_handed(self) -> bool:
+        """Whether there is nothing to do, so that all that was claimed could begin at once."""
+        return not self.arrived and not self.asked and self._window() == self._size()
 
     def weigh(self, count: int, size: int) -> None:
         """Learn from a claim of so many bytes; small ones make the next claims larger step by step."""

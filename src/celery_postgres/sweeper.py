@@ -73,6 +73,11 @@ class Sweeper:
         self._next_look = self._next_beats = self._next_promotion = self._next_clear = 0.0
         self._due_at = math.inf
 
+    @property
+    def others(self) -> int:
+        """How many consumers there are beside ours, as of the last look at their beats."""
+        return len(self._reaper.processes)
+
     def seconds_to_due(self) -> float:
         """Until a message that is held for later is due, as far as is known."""
         return max(_SHORTEST, self._due_at - time.monotonic())

@@ -299,6 +299,11 @@ class Topology:
         _check_names(queue, exchange, routing_key)
         self._run((sql.LOCK_EXCHANGE, (exchange,)), (sql.UNBIND, (exchange, routing_key, queue)))
 
+    def routes(self, exchange: str, routing_key: str) -> set[str]:
+        """Names of the queues to which the exchange routes what is published with this key."""
+        rows = self._run((message_sql.ROUTES, (None, exchange, routing_key)))[0]
+        return {rows.text(row, 0) or "" for row in range(rows.count)}
+
     def bindings(self) -> list[tuple[str, str, str]]:
         """All of (exchange, routing key, queue)."""
         rows = self._run((sql.LIST_BINDINGS, ()))[0]

@@ -100,12 +100,32 @@ class Transport(base.Transport):
         self._database = Database(target, self.options, connect_timeout=patience)
         self._sessions = for_sessions(self._database)
         session, server = self._database.open_set_up()
+        self._leave_what_is_over()
         if self._commands is not None:  # kombu connects again where `verify_connection` says no
             self._commands.close()
         self._server = server
         self._commands = Commands(session, server, self._bell, self.options)
         self._reopening = Reopening(self._database.open, lambda opened: opened[0].close())
         return self
+
+    def _leave_what_is_over(self) -> None:
+        """kombu connects this transport again where it is not `connected`, and then it should be.
+
+        Consumers that nobody has cancelled hear by their next `drain_events` that they are gone.
+        """
+        inherited = os.getpid() != self._pid
+        intake, maintenance = self._intake, self._maintenance
+        if inherited:
+            self._hub = self._loop = None  # the parent's, also what the kernel knows of them
+        elif intake is None or intake.session.over is None or intake.queue_ids:
+            return
+        else:
+            self._detach()
+            if maintenance is not None:
+                maintenance.stop()
+            intake.close()
+        self._intake = self._maintenance = None
+        self._pid = os.getpid()
 
     @property
     def place(self) -> tuple[object, ...] | None:
@@ -143,7 +163,12 @@ class Transport(base.Transport):
                 raise DatabaseUnavailable("the connection is closed")
             patience = self.options.patience(alternatives=bool(self.client.alt and len(self.client.alt) > 1))
             self._intake = Intake(
-                self._sessions.open, self._bell, self.options, worker.role(), max_outage=patience
+                self._sessions.open,
+                self._bell,
+                self.options,
+                worker.role(),
+                max_outage=patience,
+                at_work=worker.is_at_work,
             )
             self._attach()
         return self._intake
@@ -158,6 +183,8 @@ class Transport(base.Transport):
                 intake.incarnation,
                 on_declared_dead=intake.give_up,
                 beat_aside=lambda call: intake.session.send([call]),
+                consumed=intake.consumed,
+                on_deleted=intake.lose_queues,
             )
             self._maintenance.start()
 
@@ -185,19 +212,11 @@ class Transport(base.Transport):
     def verify_connection(self, connection: Transport) -> bool:
         """kombu asks before every publish: looks at the sockets, never at the server."""
         commands, intake = connection._commands, connection._intake
-        if commands is None or connection.closing:
+        if commands is None or connection.closing or os.getpid() != connection._pid:
             return False
         if intake is not None:  # it rides out what it can, and `commands` connects again by itself
             return intake.session.over is None
         return commands.session.alive()
-
-    def __bool__(self) -> bool:
-        """False when kombu has forgotten this connection.
-
-        The retry of a publish then binds an exchange that it declared here anew, as kombu does when a channel
-        has no connection any more, instead of declaring it on a channel that leads nowhere.
-        """
-        return self.client is not None
 
     def create_channel(self, connection: Transport) -> _Channel:
         # Not `self`: kombu evaluates `transport` first, and a failover in `connection` makes a new one.

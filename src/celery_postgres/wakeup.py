@@ -1,13 +1,14 @@
 """The bell: how publishers wake idle consumers, and how consumers say that they are idle.
 
-Everything here is a hint. A consumer that goes idle on a queue takes the queue's lock shared, looks once
-more, and then waits; a publisher commits first and then tries the lock, so one of the two always sees the
-other. Where that fails (a pooler, a lost session, `notify=false`) the poll finds the message.
+Everything here is a hint. A consumer that goes idle on a queue takes a lock of the queue, looks once more,
+and then waits; a publisher commits first and then tries the locks, so one of the two always sees the other.
+Where that fails (a pooler, a lost session, `notify=false`) the poll finds the message.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import zlib
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,23 @@ BUCKETS = 32
 #: NOTIFY takes less than 8,000 bytes.
 _LARGEST_PAYLOAD = 7900
 
+SLOTS = wakeup.SLOTS
+"""How many consumers of one queue can be woken apart from the others."""
+#: How many of them are woken for a message: should the one stand still, there is another.
+WOKEN = 2
+#: For how many queues at once somebody is looked for, since that takes locks; for more all are woken.
+_QUEUES_AT_ONCE = 16
+
 
 def _digest(schema: str, purpose: bytes = b"celery-postgres") -> bytes:
     return hashlib.blake2b(schema.encode(), digest_size=8, person=purpose).digest()
 
 
 class Bell:
-    """The calls that ring and listen, for one schema."""
+    """The calls that ring and listen, for one schema.
+
+    A slot, from 0 to `SLOTS` - 1, has a channel of its own beside the one that all listen to.
+    """
 
     def __init__(self, schema: str) -> None:
         digest = _digest(schema)
@@ -42,21 +53,48 @@ class Bell:
         self.channel = f"celery_{digest.hex()}"
         self.lock_class = int.from_bytes(digest[:4], "big", signed=True)
         self._listen = Statement("listen", f"LISTEN {self.channel}")
+        self._listen_at = [
+            Statement(f"listen_at_{slot}", f"LISTEN {self.channel}_{slot}") for slot in range(SLOTS)
+        ]
+        self._listen_no_more_at = [
+            Statement(f"listen_no_more_at_{slot}", f"UNLISTEN {self.channel}_{slot}") for slot in range(SLOTS)
+        ]
 
     def listen(self) -> Call:
         return self._listen, ()
 
+    def listen_at(self, slot: int) -> Call:
+        return self._listen_at[slot], ()
+
+    def listen_no_more_at(self, slot: int) -> Call:
+        return self._listen_no_more_at[slot], ()
+
     def ring(self, queue_ids: Iterable[int], *, pooled: bool) -> Call:
-        """Wake whoever waits for these queues; belongs in a transaction of its own, after the commit."""
-        if pooled:
-            return wakeup.RING, (self.channel, list(queue_ids))
-        return wakeup.RING_IF_IDLE, (self.channel, self.lock_class, list(queue_ids))
+        """Wake whoever waits for these queues; belongs in a transaction of its own, after the commit.
+
+        The payload is the queue's id, and behind a space the slot, if it is for who is there.
+        """
+        ids = list(queue_ids)
+        if pooled or len(ids) > _QUEUES_AT_ONCE:
+            return wakeup.RING, (self.channel, ids)
+        # So that all take turns, wherever there are gaps between them.
+        first, step = random.randrange(SLOTS), random.randrange(1, SLOTS, 2)  # noqa: S311
+        return wakeup.RING_IF_IDLE, (self.channel, self.lock_class, ids, first, step, WOKEN)
 
     def wait_idle(self, queue_ids: Iterable[int]) -> Call:
         return wakeup.WAIT_IDLE, (self.lock_class, list(queue_ids))
 
     def wait_no_more(self, queue_ids: Iterable[int]) -> Call:
         return wakeup.WAIT_NO_MORE, (self.lock_class, list(queue_ids))
+
+    def take_slot(self, slot: int, queue_ids: Iterable[int]) -> Call:
+        return wakeup.TAKE_SLOT, (self.lock_class, list(queue_ids), slot)
+
+    def leave_slot(self, slot: int, queue_ids: Iterable[int]) -> Call:
+        return wakeup.LEAVE_SLOT, (self.lock_class, list(queue_ids), slot)
+
+    def free_slot(self, slot: int, queue_ids: Iterable[int]) -> Call:
+        return wakeup.FREE_SLOT, (self.lock_class, list(queue_ids), slot)
 
     def stand_by(self, *, pooled: bool) -> Call:
         """Try to become the one who sweeps, and see who it is."""

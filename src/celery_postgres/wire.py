@@ -294,16 +294,19 @@ class Session:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         batch.awaited = True
-        with self.waiting():
-            while not batch.done:
-                self.pump()
-                if batch.done:
-                    break
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    self.cut_short(batch, f"the server did not answer within {timeout:g} s")
-                    break
-                self.wait_readable(left)
+        try:
+            with self.waiting():
+                while not batch.done:
+                    self.pump()
+                    if batch.done:
+                        break
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        self.cut_short(batch, f"the server did not answer within {timeout:g} s")
+                        break
+                    self.wait_readable(left)
+        finally:
+            batch.awaited = False  # who was interrupted waits no more
         if batch.error is not None:
             raise batch.error
         return batch.results

@@ -71,7 +71,7 @@ def settles_at(site, most: int) -> None:
 def publish(site, *tasks: str):
     """Publish from a process of its own, which stays."""
     publisher = site.start("publisher", [sys.executable, "-c", PUBLISHER, *tasks])
-    publisher.wait_for_line("^published", 30)
+    publisher.wait_for_line("^published")
     return publisher
 
 
@@ -91,7 +91,8 @@ def test_publisher(site):
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent", "eventlet"])
 def test_worker(site, pool):
     """A worker that executes, sends events and answers commands, and whose tasks do not publish."""
-    worker = site.worker("-E", "-Q", "celery", pool=pool, concurrency=1 if pool == "solo" else 4)
+    concurrency = 1 if pool == "solo" else 4
+    worker = site.worker("-E", "-Q", "celery", pool=pool, concurrency=concurrency, mingle=True)
     most = PRICE.worker + (PRICE.green_control if pool in ("gevent", "eventlet") else 0)
     settles_at(site, most)
     leave(publish(site, *['["record", 1]'] * 20))
@@ -131,6 +132,6 @@ def test_waiter(site):
     site.worker("-Q", "celery", **backend)
     settles_at(site, PRICE.worker)
     waiter = site.start("waiter", [sys.executable, "-c", code], **backend)
-    waiter.wait_for_line("^sum 210", 40)
+    waiter.wait_for_line("^sum 210")
     settles_at(site, PRICE.worker + PRICE.publisher + PRICE.waiter + PRICE.publishing_child)
     leave(waiter)

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from celery.signals import heartbeat_sent
+from celery.worker.heartbeat import Heart
 
 from celery_postgres.errors import DatabaseUnavailable, MessageTooLarge
+from celery_postgres.worker import events
 from celery_postgres.worker.events import Teller
+from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import POOLS
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._capture, daemon=True)
 
     def _capture(self) -> None:
-        self._receiver.capture(limit=None, timeout=None, wakeup=False)
+        self._receiver.capture(limit=None, timeout=None, wakeup=True)
 
     def _on_event(self, kind: str, event: dict[str, Any]) -> None:
         with self._grown:
@@ -170,6 +174,53 @@ def test_event_that_is_too_large_is_not_kept_for_ever(caplog) -> None:
     """No repetition helps: it is left out, and the log says so."""
     Teller(Refusing(MessageTooLarge("300 MiB"))).publish([{"type": "task-failed"}] * 3)
     assert "3 events are not told: 300 MiB" in caplog.text
+
+
+def test_heartbeats_for_which_nobody_listens(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of them are left out until somebody does, and whoever watches the worker by a signal sees them."""
+    monkeypatch.setattr(events, "UNHEARD", 60.0)
+    signals: list[Any] = []
+
+    def on_heartbeat(sender: Any, **_: Any) -> None:
+        signals.append(sender)
+
+    heartbeat_sent.connect(on_heartbeat)
+    try:
+        with site.client.connection_for_write() as connection:
+            dispatcher = site.client.events.Dispatcher(connection)
+            teller = dispatcher.producer = Teller(dispatcher.producer)
+            heart = Heart(None, dispatcher)
+            for number in range(5):
+                heart._send(events.HEARTBEAT)
+                assert teller.nobody_listens
+                assert len(signals) == number + 1
+            channel = connection.default_channel
+            channel.queue_declare("monitor", exclusive=True)
+            channel.queue_bind("monitor", dispatcher.exchange.name, "#")
+            heart._send(events.HEARTBEAT)
+            assert channel.basic_get("monitor") is None
+            teller._unheard_until = 0.0
+            for _ in range(5):
+                heart._send(events.HEARTBEAT)
+                assert channel.basic_get("monitor") is not None
+    finally:
+        heartbeat_sent.disconnect(on_heartbeat)
+
+
+def test_monitor_that_begins_hears_a_worker_at_once(site: Site) -> None:
+    """It asks for a heartbeat, however long nobody has listened, and gets them all from then on."""
+    worker = site.worker("-Q", "celery", pool="solo")
+    site.record.wait_for_one(site.send("record"))
+    begun = time.time()
+
+    def heartbeats() -> list[float]:
+        return [event["timestamp"] for event in monitor.events if event["type"] == events.HEARTBEAT]
+
+    with Monitor(site) as monitor:
+        eventually(lambda: len(heartbeats()) >= 4, 20)
+        assert heartbeats()[0] - begun < 6
+        assert heartbeats()[3] - heartbeats()[0] < 15
+        assert {event["hostname"] for event in monitor.events} == {worker.nodename}
 
 
 def end_sessions(url: str) -> None:

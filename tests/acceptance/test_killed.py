@@ -56,7 +56,7 @@ def test_killed_pool_process(site, count):
     """kill -9 of a pool's process: the task runs again in another one, by the same worker."""
     site.worker("-Q", "celery", concurrency=2, **LATE)
     ids = [site.send("kill_process_once") for _ in range(count)]
-    site.record.wait_for(ids, "end", timeout_s=RECOVERY_S)
+    site.record.wait_for(ids, "end")
     for task_id in ids:
         # A process that dies before the pool has read that it took the task: then Celery's pool itself gives
         # it to another one, as the same delivery.
@@ -74,7 +74,7 @@ def test_killed_parent_of_a_pool(site):
     waiting = [site.send("record") for _ in range(3)]
     site.worker("-Q", "celery", pool="threads", concurrency=4, **LATE)
     victim.send_signal(signal.SIGKILL)
-    site.record.wait_for([running, *waiting], timeout_s=RECOVERY_S)
+    site.record.wait_for([running, *waiting])
     site.record.wait_for_one(running, "end")
     assert all(site.record.counts()[task_id] == 1 for task_id in waiting)
 
@@ -88,7 +88,7 @@ def test_restarted_worker_of_the_same_name(site):
     victim.send_signal_to_all(signal.SIGKILL)
     victim.end()
     again = site.worker("-Q", "celery", "-n", victim.nodename, **LATE)
-    site.record.wait_for([running], "end", timeout_s=RECOVERY_S)
-    site.record.wait_for(waiting, timeout_s=RECOVERY_S)
+    site.record.wait_for([running], "end")
+    site.record.wait_for(waiting)
     answer = site.control.ping(destination=[victim.nodename], timeout=10)
     assert answer == [{victim.nodename: {"ok": "pong"}}], again.tail()

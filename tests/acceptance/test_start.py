@@ -36,11 +36,11 @@ def test_twenty_processes_start_at_once(site):
         for number in range(PUBLISHERS)
     ]
     for publisher in publishers:
-        publisher.wait_for_line("waiting", 60)
+        publisher.wait_for_line("waiting")
     workers = [site.start_worker("-Q", "celery", pool="solo") for _ in range(WORKERS)]
     for publisher in publishers:
         publisher.write("go\n")
-    ids = [publisher.wait_for_line("^sent ", 60).split()[1] for publisher in publishers]
+    ids = [publisher.wait_for_line("^sent ").split()[1] for publisher in publishers]
     assert [publisher.wait(30) for publisher in publishers] == [0] * PUBLISHERS
     for worker in workers:
         worker.wait_until_ready(60)
@@ -66,6 +66,6 @@ def test_second_worker_of_the_same_name(site):
     first = site.worker("-Q", "celery", "-n", "twin@here", pool="solo")
     second = site.start_worker("-Q", "celery", "-n", "twin@here", pool="solo")
     assert second.wait(30) != 0
-    second.wait_for_line("a worker named twin@here runs already: .* with the option -n", 5)
+    second.wait_for_line("a worker named twin@here runs already: .* with the option -n")
     site.record.wait_for_one(site.send("record"))
     assert first.stop() == 0

@@ -35,7 +35,7 @@ def new_redis(
         options = ("--port", port, "--bind", "127.0.0.1", "--dir", directory, "--save", "")
         server = Process("redis-server", [program, *options])
         servers.append(server)
-        server.wait_for_line("eady to accept connections", 10)
+        server.wait_for_line("eady to accept connections")
         return {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port}
 
     try:

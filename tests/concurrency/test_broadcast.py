@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
 
@@ -114,6 +115,22 @@ def test_reader_that_has_seen_the_future(connection, publisher) -> None:
     publisher.publish("new", exchange=NEWS)
     publisher.publish("newer", exchange=NEWS)
     assert reader.listen(2) == [("a", "new"), ("a", "newer")]
+
+
+def test_reader_that_comes_back_late_after_a_crash(connection, publisher, url) -> None:
+    """By then the server has given out again the numbers that this one has seen."""
+    reader = Reader(connection, "a")
+    intake = connection.transport.intake
+    with psycopg.connect(url, autocommit=True) as database:
+        row = database.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchone()
+        assert row is not None
+        seen = row[0] + 10
+        intake._reader._seen = dict.fromkeys(intake._reader.queue_ids, f"{seen}:{seen}:")
+        for number in range(20):
+            publisher.publish(number, exchange=NEWS)
+        database.execute("UPDATE celery.epoch SET id = gen_random_uuid()")
+        database.execute(f"SELECT pg_terminate_backend({intake.session.backend_pid})".encode())
+    assert reader.listen(20) == [("a", number) for number in range(20)]
 
 
 def test_what_was_published_before_the_declaration_is_not_heard(connection, publisher, new_hand) -> None:

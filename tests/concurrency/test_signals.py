@@ -120,18 +120,20 @@ def test_handler_that_raises_while_reading(session, on_signal):
 
 def test_handler_that_raises_while_waiting(session, on_signal):
     """Nothing is lost: the answer comes later, to the call that it belongs to."""
-    sleep = Statement("sleep", "SELECT 4 FROM pg_sleep(0.5)")
+    sleep = Statement("sleep", "SELECT 4 FROM pg_sleep(3)")
 
     def limit() -> None:
         raise TimeLimit
 
     on_signal(limit)
     batch = session.send([(sleep, ())])
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
     timer.start()
-    with pytest.raises(TimeLimit):
-        session.wait(batch)
-    timer.join()
+    try:
+        with pytest.raises(TimeLimit):
+            session.wait(batch)
+    finally:
+        timer.join()
     assert answers(session, TWO) == [2]
     assert batch.results[0].integer(0, 0) == 4
 

@@ -46,8 +46,8 @@ def test_parents_sessions_survive_the_child(site, how, what):
 def test_death_is_seen_although_a_child_lives(site):
     """kill -9 of the parent: the server ends its sessions at once, and the child holds none of them open."""
     parent = start(site, "_exit", "stay")
-    child = int(parent.wait_for_line("^forked", 30).split()[1])
-    assert len(sessions(site)) == 2
+    child = int(parent.wait_for_line("^forked").split()[1])
+    assert len(sessions(site)) in (2, 3)  # the third one is opened a second after the others
     parent.stop(signal.SIGKILL)
     eventually(lambda: not sessions(site), 5, "end of the parent's sessions")
     os.kill(child, 0)  # it is still there, or this raises

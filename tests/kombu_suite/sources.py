@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tarfile
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ def integration_mixins() -> ModuleType:
         member = tar.extractfile(f"{root}/{MEMBER}")
         if member is None:
             raise SourceUnavailableError(f"{archive} has no {MEMBER}")
-        target.write_bytes(member.read())
+        # Other processes of this run read it, perhaps just now.
+        written = target.with_name(f"{target.name}.{os.getpid()}")
+        written.write_bytes(member.read())
+        written.replace(target)
     spec = importlib.util.spec_from_file_location("kombu_integration_common", target)
     assert spec is not None
     assert spec.loader is not None

@@ -77,7 +77,7 @@ CASES = [
     Case(broadcast.READ, (*READ_LOG, "30000:30000:", "9000", 0, 0, 500), 5000, "the next page", rows=600),
     Case(consumers.BEAT, (ME,), 20),
     Case(consumers.BEGIN_EPOCH, (), 20),
-    Case(consumers.RESUME, (ME,), 20),
+    Case(consumers.RESUME, (ME, None), 20),
     Case(consumers.FIND_CONSUMER, (ME,), 10),
     Case(consumers.FIND_LOST, (UUID(int=2),), 500, rows=3000),
     Case(consumers.LIST_BEATS, (UUID(int=2),), 10),
@@ -103,7 +103,7 @@ CASES = [
         whole=frozenset({"delayed", "unacked"}),
         rows=20_100,
     ),
-    Case(wakeup.RING_IF_IDLE, ("channel", 1, [1, 2]), 10),
+    Case(wakeup.RING_IF_IDLE, ("channel", 1, [1, 2], 0, 1, 2), 10),
 ]
 
 

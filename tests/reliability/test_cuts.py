@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from celery import states
 from celery.app.task import Context
-from kombu import Connection, Consumer, Producer, Queue, pools
+from kombu import Connection, Consumer, Exchange, Producer, Queue, pools
 
 from celery_postgres.errors import DatabaseUnavailable
 from tests.fixtures.waiting import eventually
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Act = Callable[["Site", str, Arm], "Allowed"]
 
 OPTIONS = "?grace=0.2&keep_rejected=true"
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 POLICY = {"max_retries": 5, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.2}
 
 Allowed = frozenset[int]
@@ -138,6 +138,19 @@ def publish_with_retry(site: Site, name: str, arm: Arm) -> Allowed:
         return ONCE
 
 
+def publish_and_declare(site: Site, name: str, arm: Arm) -> Allowed:
+    """As Celery does it over each new connection."""
+    with site.connection() as connection:
+        producer = Producer(connection.channel())
+        queue = Queue(name, Exchange(f"exchange of {name}"), routing_key=name)
+        arm()
+        producer.publish(
+            name, exchange=queue.exchange, routing_key=name, declare=[queue], retry=True, retry_policy=POLICY
+        )
+        site.done()
+        return ONCE
+
+
 def claim(site: Site, name: str, arm: Arm) -> Allowed:
     """A message that was given to us is ours to settle; else it comes back."""
     with site.connection() as connection:
@@ -173,6 +186,8 @@ def settles(site: Site, connection: Connection, message: Message, verb: str) -> 
     except connection.connection_errors:
         return False
     settled = drained(connection, lambda: name not in site.held())
+    # Else it may have been given back, as the consumer was away for longer than its grace.
+    settled = settled and connection.transport.intake.session.wait_home(PATIENCE_S)
     site.done()
     return settled
 
@@ -196,6 +211,7 @@ def settle(verb: str, kept: Allowed, lost: Allowed) -> Act:
     [
         ("publish", publish),
         ("publish with retry", publish_with_retry),
+        ("publish and declare", publish_and_declare),
         ("claim", claim),
         ("ack", settle("ack", GONE, EITHER)),
         ("release", settle("requeue", ONCE, ONCE)),

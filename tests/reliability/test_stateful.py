@@ -256,10 +256,10 @@ class Histories(RuleBasedStateMachine):
                 message.ack()
             return not self.waiting and not self.returning
 
-        eventually(everything_came, 5, f"all of {self.waiting} and {self.returning}")
+        eventually(everything_came, 60, f"all of {self.waiting} and {self.returning}")
         eventually(lambda: self._in_order(client))
         for table in ("ready", "delayed", "unacked", "message"):
-            assert self.hand.count(table) == 0, table
+            eventually(lambda table=table: self.hand.count(table) == 0, what=table)  # type: ignore[misc]
 
 
 def _drained(connection: Connection) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kombu import Connection, Consumer, Queue
 
+from tests.fixtures.waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -44,7 +46,7 @@ class Inbox:
         if kind is None:
             self.consumer.cancel()
 
-    def take(self, count: int, timeout_s: float = 5) -> list[Message]:
+    def take(self, count: int, timeout_s: float = PATIENCE_S) -> list[Message]:
         """The next `count` deliveries; AssertionError if they do not arrive in time."""
         deadline = time.monotonic() + timeout_s
         while len(self.messages) < count and self._drain(deadline):
@@ -55,7 +57,7 @@ class Inbox:
         del self.messages[:count]
         return taken
 
-    def take_bodies(self, count: int, timeout_s: float = 5) -> list[Any]:
+    def take_bodies(self, count: int, timeout_s: float = PATIENCE_S) -> list[Any]:
         """The payloads of the next `count` deliveries, acknowledged one by one."""
         bodies = []
         for _ in range(count):

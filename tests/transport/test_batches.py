@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
 
 import psycopg
@@ -104,13 +105,16 @@ def test_waiting_consumer_is_woken(producer, new_queue, channel):
     """A batch rings like a single message."""
     queue = new_queue()
     with Inbox(channel, queue) as inbox:
-        inbox.stays_empty()
-        began = time.monotonic()
-        with producer.batch():
-            for number in range(5):
-                producer.publish(number, routing_key=queue.name)
-        assert inbox.take_bodies(5) == list(range(5))
-        assert time.monotonic() - began < 0.5
+        took = []
+        for _ in range(5):
+            inbox.stays_empty()
+            began = time.monotonic()
+            with producer.batch():
+                for number in range(5):
+                    producer.publish(number, routing_key=queue.name)
+            assert inbox.take_bodies(5) == list(range(5))
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 0.5
 
 
 @pytest.mark.differs(redis="the lowest priority first, and nothing expires")

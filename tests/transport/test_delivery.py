@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import time
 from typing import Any
 
@@ -31,11 +32,14 @@ def test_waiting_consumer_gets_what_is_published(new_queue, publish, channel):
     """A message wakes a consumer that waits, at once."""
     queue = new_queue()
     with Inbox(channel, queue) as inbox:
-        inbox.stays_empty()
-        began = time.monotonic()
-        publish(queue, "wake")
-        assert inbox.take_bodies(1) == ["wake"]
-        assert time.monotonic() - began < 0.5
+        took = []
+        for _ in range(5):
+            inbox.stays_empty()
+            began = time.monotonic()
+            publish(queue, "wake")
+            assert inbox.take_bodies(1) == ["wake"]
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 0.5
 
 
 def test_drain_events_times_out_when_nothing_comes(new_queue, channel, connection):

@@ -72,6 +72,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "line",
         "listener",
         "liveness",
+        "looks",
         "maintenance",
         "messages",
         "outage",

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from kombu import Connection, Consumer
 
-from celery_postgres.wakeup import Bell
+from celery_postgres.wakeup import SLOTS, Bell
 from tests.fixtures.broker import broker, fresh_broker, pytest_configure, pytest_itemcollected
+from tests.fixtures.waiting import PATIENCE_S
 from tests.fixtures.worker import pytest_runtest_makereport, site
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ class Sleeper:
         self.may_ack = threading.Event()
         self.may_ack.set()
         self._url, self._prefetch_count, self._options = url, prefetch_count, options
-        self._received: SimpleQueue[Any] = SimpleQueue()
+        self.received: SimpleQueue[Any] = SimpleQueue()
         self._ready = threading.Event()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._consume, name="sleeper", daemon=True)
 
-    def take(self, count: int, timeout_s: float) -> list[Any]:
+    def take(self, count: int, timeout_s: float = PATIENCE_S) -> list[Any]:
         """The next so many bodies; AssertionError if one does not come within the time after the other."""
         taken: list[Any] = []
         while len(taken) < count:
             try:
-                taken.append(self._received.get(timeout=timeout_s))
+                taken.append(self.received.get(timeout=timeout_s))
             except Empty:
                 raise AssertionError(f"only {taken} of {count} within {timeout_s:g} s") from None
         return taken
@@ -66,6 +67,7 @@ class Sleeper:
 
     def _consume(self) -> None:
         with Connection(self._url, transport_options=self._options) as connection:
+            self.connection = connection
             channel = connection.channel()
             with Consumer(
                 channel, [kombu.Queue("q")], on_message=self._on_message, prefetch_count=self._prefetch_count
@@ -78,7 +80,7 @@ class Sleeper:
                         pass
 
     def _on_message(self, message: Any) -> None:
-        self._received.put(message.body.decode())
+        self.received.put(message.body.decode())
         self.may_ack.wait()
         message.ack()
 
@@ -106,8 +108,16 @@ def new_publisher(fresh_broker: Broker) -> Iterator[Callable[..., Callable[[Any]
 
 
 @pytest.fixture
-def bells(fresh_broker: Broker, new_publisher: Callable[..., Any]) -> Iterator[Callable[[float], int]]:
-    """How many bells were rung since the last call; waits so many seconds for the next."""
+def heard(fresh_broker: Broker, new_publisher: Callable[..., Any]) -> Iterator[Callable[[float], list[str]]]:
+    """The channels of the bells that were rung since the last call; waits so many seconds for the next."""
     with psycopg.connect(fresh_broker.url, autocommit=True) as connection:
-        connection.execute(f"LISTEN {Bell('celery').channel}")
-        yield lambda wait_s: len(list(connection.notifies(timeout=wait_s)))
+        bell = Bell("celery")
+        for statement, _ in (bell.listen(), *map(bell.listen_at, range(SLOTS))):
+            connection.execute(statement.text.encode())
+        yield lambda wait_s: [notify.channel for notify in connection.notifies(timeout=wait_s)]
+
+
+@pytest.fixture
+def bells(heard: Callable[[float], list[str]]) -> Callable[[float], int]:
+    """How many they were."""
+    return lambda wait_s: len(heard(wait_s))

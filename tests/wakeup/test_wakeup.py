@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -31,7 +32,7 @@ def test_publisher_and_consumer_always_meet(new_sleeper, new_publisher):
         count = chance.choice([1, 2, 12])
         for part in range(count):
             publish(f"{number}.{part}")
-        assert sleeper.take(count, 5) == [f"{number}.{part}" for part in range(count)]
+        assert sleeper.take(count) == [f"{number}.{part}" for part in range(count)]
         time.sleep(chance.choice([0, 0.01, 0.2]) * chance.random())
 
 
@@ -54,14 +55,14 @@ def test_busy_consumer_gets_no_bells(new_sleeper, new_publisher, bells):
     """Nobody rings for one that has a backlog; when it has none any more, it is woken again."""
     sleeper, publish = new_sleeper(**NEVER), new_publisher()
     publish("first")
-    assert sleeper.take(1, 5) == ["first"]
+    assert sleeper.take(1) == ["first"]
     assert bells(0.3) >= 1
     sleeper.may_ack.clear()
     for number in range(20):
         publish(str(number))
-    sleeper.take(1, 5)
+    sleeper.take(1)
     sleeper.may_ack.set()
-    sleeper.take(10, 5)
+    sleeper.take(10)
     sleeper.may_ack.clear()  # in the middle of its backlog
     bells(0.3)
     for number in range(10):
@@ -69,10 +70,10 @@ def test_busy_consumer_gets_no_bells(new_sleeper, new_publisher, bells):
         time.sleep(0.015)  # longer than the quiet time
     assert bells(0.3) == 0
     sleeper.may_ack.set()
-    sleeper.take(19, 5)
+    sleeper.take(19)
     time.sleep(0.5)
     publish("last")
-    assert sleeper.take(1, 5) == ["last"]
+    assert sleeper.take(1) == ["last"]
     assert bells(0.3) >= 1
 
 
@@ -105,8 +106,8 @@ def test_acknowledgement_leaves_as_it_comes(fresh_broker, new_publisher, monkeyp
         Connection(fresh_broker.url) as connection,
         Consumer(connection.channel(), [Queue("q")], on_message=messages.append, prefetch_count=4),
         psycopg.connect(fresh_broker.url, autocommit=True) as server,
+        closing(Hub()) as hub,
     ):
-        hub = Hub()
         connection.register_with_event_loop(hub)
         publish("one")
         loop = hub.create_loop()

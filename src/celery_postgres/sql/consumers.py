@@ -13,28 +13,34 @@ from . import Statement
 # Who only looks whether a key is free tries it shared, so that two who look do not take each other for the
 # holder. Who reaps takes it exclusively, so that the consumer cannot come back in between.
 
+# What a life is called that began in order, after the one called so: from both sides of a crash nothing tells
+# that it happened, but the name that was lost with it. No md5, which some builds refuse.
+_NEXT_LIFE = """left(encode(sha256(convert_to(
+    {0}::text || extract(epoch FROM pg_postmaster_start_time())::text, 'UTF8')), 'hex'), 32)::uuid"""
+
 # Locks: none as long as the row is right, else the row, which a second session finds changed.
-#: Before a consumer registers: sees to it that the present life of the server has a name.
+#: Before a consumer registers: sees to it that the present life of the server has a name. After a clean
+#: restart the name follows from the last one's; a crash or a promotion has emptied the table.
 BEGIN_EPOCH = Statement(
     "begin_epoch",
-    """INSERT INTO {s}.epoch AS e (id, server_started_at)
+    f"""INSERT INTO {{s}}.epoch AS e (id, server_started_at)
 SELECT gen_random_uuid(), pg_postmaster_start_time()
- WHERE NOT EXISTS (SELECT FROM {s}.epoch WHERE one AND server_started_at = pg_postmaster_start_time())
-    ON CONFLICT (one) DO UPDATE SET id = excluded.id, server_started_at = excluded.server_started_at,
-       sweeper = NULL
+ WHERE NOT EXISTS (SELECT FROM {{s}}.epoch WHERE one AND server_started_at = pg_postmaster_start_time())
+    ON CONFLICT (one) DO UPDATE SET server_started_at = excluded.server_started_at, sweeper = NULL,
+       id = {_NEXT_LIFE.format("e.id")}
  WHERE e.server_started_at <> excluded.server_started_at""",
 )
 
 _EPOCH = "(SELECT e.id FROM {s}.epoch e WHERE e.one AND e.server_started_at = pg_postmaster_start_time())"
 
 #: 1 id, 2 lock key, 3 beat key, 4 pooled, 5 host, 6 pid, 7 host id, 8 start of the process, 9 node, 10 pool,
-#: 11 stall ms.
+#: 11 stall ms. Row: the life of the server.
 REGISTER = Statement(
     "register",
     f"""INSERT INTO {{s}}.consumer (id, lock_key, beat_key, pooled, host, pid, host_id, process_started, node,
     pool, stall_ms, epoch)
 VALUES ($1::uuid, $2::bigint, $3::bigint, $4::boolean, $5::text, $6::int, $7::text, $8::bigint, $9::text,
-    $10::text, $11::bigint, {_EPOCH}) ON CONFLICT (id) DO NOTHING""",
+    $10::text, $11::bigint, {_EPOCH}) ON CONFLICT (id) DO NOTHING RETURNING epoch::text""",
 )
 
 HOLD = Statement("hold", "SELECT pg_advisory_lock($1::bigint)")
@@ -56,13 +62,25 @@ END_HOLDER = Statement(
 CONFIRM = Statement("confirm", "SELECT 1")
 
 # After HOLD in the same transaction: whoever reaps needs that lock first, so a row that is there stays.
-#: 1 id. No row: it was declared dead.
-RESUME = Statement("resume", f"UPDATE {{s}}.consumer SET epoch = {_EPOCH} WHERE id = $1::uuid RETURNING id")
-
-#: Row: nothing else than that it is there. No row: it was declared dead.
-BEAT = Statement(
-    "beat", "UPDATE {s}.consumer SET beat_at = clock_timestamp() WHERE id = $1::uuid RETURNING id"
+#: 1 id, 2 the life of the server that is known, or NULL. Row: the present one; whether it is the same, or
+#: began in order after it. No row: it was declared dead.
+RESUME = Statement(
+    "resume",
+    f"""UPDATE {{s}}.consumer SET epoch = {_EPOCH} WHERE id = $1::uuid
+RETURNING epoch::text, coalesce(epoch IN ($2::uuid, {_NEXT_LIFE.format("$2::uuid")}), true)""",
 )
+
+# Index: consumer_pkey; consumer_queue_pkey.
+#: Row: how many subscriptions it has. No row: it was declared dead.
+BEAT = Statement(
+    "beat",
+    """UPDATE {s}.consumer SET beat_at = clock_timestamp() WHERE id = $1::uuid
+RETURNING (SELECT count(*) FROM {s}.consumer_queue WHERE consumer_id = $1::uuid)""",
+)
+
+# Index: queue_pkey.
+#: Which of these queues there are. 1 queue ids.
+QUEUES_LEFT = Statement("queues_left", "SELECT id FROM {s}.queue WHERE id = ANY ($1::bigint[])")
 
 #: 1 id. Its messages were released before.
 DEREGISTER = Statement("deregister", "DELETE FROM {s}.consumer WHERE id = $1::uuid")

@@ -97,23 +97,27 @@ SELECT id, broadcast, limited, {COMMITS}, name,
     )
 
 
+_EXCHANGE = f"""exchange AS (
+    SELECT name, type FROM {{{{s}}}}.exchange WHERE name = $2::text{{condition}}
+), target AS (
+    SELECT {_TARGET} FROM exchange e
+      JOIN {{{{s}}}}.binding b ON b.exchange = e.name AND b.routing_key = $3::text
+      JOIN {{{{s}}}}.queue q ON q.id = b.queue_id WHERE e.type = 'direct'
+    UNION
+    SELECT {_TARGET} FROM exchange e
+      JOIN {{{{s}}}}.binding b ON b.exchange = e.name AND (e.type = 'fanout' OR $3::text ~ b.pattern)
+      JOIN {{{{s}}}}.queue q ON q.id = b.queue_id WHERE e.type <> 'direct'
+)"""
+
+
 def _to_exchange(
     name: str, before: str = "", condition: str = "", new: str = "", *, now: bool = False
 ) -> Statement:
     stored, is_held = _stored(new, now=now)
     return Statement(
         name,
-        f"""WITH {before}exchange AS (
-    SELECT name, type FROM {{s}}.exchange WHERE name = $2::text{condition}
-), target AS (
-    SELECT {_TARGET} FROM exchange e
-      JOIN {{s}}.binding b ON b.exchange = e.name AND b.routing_key = $3::text
-      JOIN {{s}}.queue q ON q.id = b.queue_id WHERE e.type = 'direct'
-    UNION
-    SELECT {_TARGET} FROM exchange e
-      JOIN {{s}}.binding b ON b.exchange = e.name AND (e.type = 'fanout' OR $3::text ~ b.pattern)
-      JOIN {{s}}.queue q ON q.id = b.queue_id WHERE e.type <> 'direct'
-)"""
+        f"WITH {before}"
+        + _EXCHANGE.format(condition=condition)
         + stored
         + f"""
 SELECT NULL::bigint AS id, NULL::boolean, NULL::boolean,
@@ -133,6 +137,12 @@ PUBLISH_LATER_TO_QUEUE = _to_queue("publish_later_to_queue")
 #: To a named exchange. First row: NULLs, its fourth column says whether the exchange exists.
 PUBLISH = _to_exchange("publish", now=True)
 PUBLISH_LATER = _to_exchange("publish_later")
+
+# Index: as above. Locks: none.
+#: Where it would go. 1 anything, 2 exchange, 3 routing key. Rows: names of queues.
+ROUTES = Statement(
+    "routes", f"WITH {_EXCHANGE.format(condition='')} SELECT name FROM target WHERE $1::text IS NULL"
+)
 
 #: The same, stored only if this uuid has not been published before, whatever became of it. The rows are those
 #: of where it goes, or went.

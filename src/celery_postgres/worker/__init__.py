@@ -13,7 +13,7 @@ from celery_postgres.liveness import Role
 from . import events, mailbox, tasks
 from .replacing import DRIVER_TYPE, PATIENCE
 
-__all__ = ["PATIENCE", "adapt", "is_worker", "role"]
+__all__ = ["PATIENCE", "adapt", "is_at_work", "is_worker", "role"]
 
 
 def adapt(*, gossip: bool) -> None:
@@ -32,6 +32,12 @@ def adapt(*, gossip: bool) -> None:
 def is_worker() -> bool:
     """Whether this process is a worker, or a child of one."""
     return role().node is not None
+
+
+def is_at_work() -> bool:
+    """Whether this worker executes a task, or is about to: it may have acknowledged it already."""
+    state = sys.modules.get("celery.worker.state")
+    return bool(getattr(state, "reserved_requests", ()))
 
 
 def role() -> Role:

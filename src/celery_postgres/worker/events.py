@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery_postgres.errors import DatabaseUnavailable, Error, MessageTooLarge
+from celery_postgres.errors import DatabaseUnavailable, Error, MessageTooLarge, NoRoute
 
 from .replacing import PATIENCE, is_ours, replace
 
@@ -24,21 +24,34 @@ GATHERED_AT_MOST = 240
 #: Seconds for which nothing is told after something could not be.
 PAUSE = 1.0
 
+HEARTBEAT = "worker-heartbeat"
+
+#: Seconds for which Celery's heartbeat of every 2 s is left out after one for which no queue was bound. A
+#: monitor that begins asks all workers for one, and from then on each of them is sent.
+UNHEARD = 9.0
+
 
 def adapt() -> None:
-    replace("celery.worker.heartbeat", "Heart", "_send", _never_wait_for_heartbeats)
+    replace("celery.worker.heartbeat", "Heart", "_send", _beat)
     replace("celery.worker.consumer.events", "Events", "start", _gather)
     replace("celery.worker.consumer.events", "Events", "shutdown", _send_the_last)
 
 
-def _never_wait_for_heartbeats(original: Callable[..., Any]) -> Callable[..., Any]:
+def _beat(original: Callable[..., Any]) -> Callable[..., Any]:
     """Celery repeats a heartbeat that cannot be sent until it can, inside the loop, which stands still then.
 
-    Without that it keeps it for later, as it does with every other event.
+    Without that it keeps it for later, as it does with every other event. Where no monitor listens most are
+    left out: a hundred workers would send fifty a second.
     """
 
     def _send(self: Any, event: str, retry: bool = True) -> Any:
-        return original(self, event, retry=retry and not is_ours(getattr(self.eventer, "connection", None)))
+        if not is_ours(getattr(self.eventer, "connection", None)):
+            return original(self, event, retry=retry)
+        if event == HEARTBEAT and getattr(self.eventer.producer, "nobody_listens", False):
+            if self._send_sent_signal is not None:  # who watches the worker by it sees that it lives
+                self._send_sent_signal(sender=self)
+            return None
+        return original(self, event, retry=False)
 
     return _send
 
@@ -80,13 +93,23 @@ class Teller:
     def __init__(self, producer: Any) -> None:
         self._producer = producer
         self._not_before = 0.0
+        self._unheard_until = 0.0
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether no queue was bound a moment ago for what all monitors hear."""
+        return time.monotonic() < self._unheard_until
 
     def publish(self, event: Any, **options: Any) -> None:
         """Raises DatabaseUnavailable, or what the server says, where it is to be kept."""
         if time.monotonic() < self._not_before:
             raise DatabaseUnavailable("an event before this one could not be sent just now")
+        heartbeat = isinstance(event, dict) and event.get("type") == HEARTBEAT
         try:
-            self._producer.publish(event, timeout=PATIENCE, **options)
+            self._producer.publish(event, timeout=PATIENCE, mandatory=heartbeat, **options)
+            self._unheard_until = 0.0
+        except NoRoute:
+            self._unheard_until = time.monotonic() + UNHEARD
         except MessageTooLarge as exc:
             _log.warning("%d events are not told: %s", len(event) if isinstance(event, list) else 1, exc)
         except Error:

@@ -108,6 +108,15 @@ def sleep_for(self: Any, seconds: float) -> None:
     note(self, "end")
 
 
+@app.task(bind=True, name="probe.hold")
+def hold(self: Any, path: str) -> None:
+    """Run until there is such a file."""
+    note(self, "begin")
+    while not Path(path).exists():
+        time.sleep(0.02)
+    note(self, "end")
+
+
 @app.task(bind=True, name="probe.sleep_at_first")
 def sleep_at_first(self: Any, seconds: float) -> None:
     """Sleep on the first delivery and return at once on any other."""

@@ -12,6 +12,8 @@ from celery import states
 from .history import EVERYBODY, OK, UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     from .arena import Arena
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 PROBED_WITHIN_S = 10.0
 
 #: A fault may strike between the end of a task and the moment in which its acknowledgement is on the disk.
+#: While the database is out of reach the result waits, and the acknowledgement waits for that.
 SETTLED_WITHIN_S = 1.5
+
+#: Faults that undo what the server had not written yet. Whose message another then executes, says so.
+CRASHES = ("CrashServer", "KillBackend", "PromoteStandby")
 
 STATES = ("ready", "unacked", "delayed")
 
@@ -40,6 +46,8 @@ class Verdict:
     dead: int = 0
     explained: Counter[str] = field(default_factory=Counter)
     """Duplicates, by the fault that explains them."""
+    untold: list[str] = field(default_factory=list)
+    """Those of a crash, explained, that no worker's log names."""
     unexplained: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     slowest_probe: float = 0.0
@@ -64,7 +72,7 @@ def judge(arena: Arena) -> Verdict:
         verdict.lost = [id_ for id_ in history.not_executed() if id_ not in dead]
         _check_tables(connection, arena, verdict)
         _check_results(connection, history, verdict)
-    _check_duplicates(history, verdict, _undone(arena), dedup=arena.crew.dedup)
+    _check_duplicates(history, verdict, arena)
     _check_probes(history, verdict)
     _check_processes(arena, verdict)
     _check_logs(arena, verdict)
@@ -106,7 +114,9 @@ def _check_results(connection: psycopg.Connection[Any], history: History, verdic
             verdict.wrong.append(f"{id_} has ended, and its state is {stored.get(id_)}")
 
 
-def _check_duplicates(history: History, verdict: Verdict, undone: set[str], *, dedup: bool) -> None:
+def _check_duplicates(history: History, verdict: Verdict, arena: Arena) -> None:
+    undone, dedup = _undone(arena), arena.crew.dedup
+    told = undone | _in_doubt(arena)
     for key, executions in history.executions.items():
         if key[0].startswith("poison"):
             continue
@@ -121,6 +131,8 @@ def _check_duplicates(history: History, verdict: Verdict, undone: set[str], *, d
                 cause = "repeated publish"
             if cause is not None:
                 verdict.explained[cause] += 1
+                if cause in CRASHES and key[0] not in told:
+                    verdict.untold.append(f"{key[0]} ({cause}): {executions}")
             else:
                 verdict.unexplained.append(f"{key[0]} (retry {key[1]}): {executions}")
                 break
@@ -129,7 +141,7 @@ def _check_duplicates(history: History, verdict: Verdict, undone: set[str], *, d
 def _explain(history: History, key: Key, before: list[Execution], again: Execution) -> str | None:
     """The fault that hit an earlier executor between its beginning and its acknowledgement."""
     for execution in before:
-        end = again.begun if execution.ended is None else execution.ended + SETTLED_WITHIN_S
+        end = again.begun if execution.ended is None else _settled(history, execution.ended)
         for fault in history.faults:
             if fault.excuses and fault.hits(execution.worker) and _overlap(fault, execution.begun, end):
                 return fault.kind
@@ -137,6 +149,15 @@ def _explain(history: History, key: Key, before: list[Execution], again: Executi
     if entry is not None and entry.outcome != OK and not again.redelivered:
         return "unknown outcome"
     return None
+
+
+def _settled(history: History, ended: float) -> float:
+    """When the acknowledgement of a task that ended then is on the disk at the latest."""
+    latest = ended + SETTLED_WITHIN_S
+    for fault in sorted(history.faults, key=lambda fault: fault.begun):
+        if EVERYBODY in fault.victims and fault.begun <= latest and fault.ended >= ended:
+            latest = max(latest, fault.ended + SETTLED_WITHIN_S)
+    return latest
 
 
 def _was_published_again(history: History, key: Key, before: list[Execution], again: Execution) -> bool:
@@ -201,9 +222,16 @@ def _tracebacks(text: str) -> list[str]:
 
 def _undone(arena: Arena) -> set[str]:
     """The tasks of which a worker says that a crash of the server has undone their claim."""
-    return {
-        id_
-        for worker in arena.workers
-        for output in worker.outputs
-        for id_ in re.findall(r"\(task ([^)]*)\) was undone by a crash", output.read_text(errors="replace"))
-    }
+    return set(_found_in_logs(arena, r"\(task ([^)]*)\) was undone by a crash"))
+
+
+def _in_doubt(arena: Arena) -> set[str]:
+    """Those whose acknowledgement may have been undone, of which nothing is left."""
+    lines = _found_in_logs(arena, r"another consumer has executed them again \(tasks ([^)]*)\)")
+    return {id_ for line in lines for id_ in line.split(", ")}
+
+
+def _found_in_logs(arena: Arena, pattern: str) -> Iterator[str]:
+    for worker in arena.workers:
+        for output in worker.outputs:
+            yield from re.findall(pattern, output.read_text(errors="replace"))

@@ -64,7 +64,11 @@ class History:
         self.recoveries: list[tuple[str, str, float]] = []
         """After which fault which worker needed how long to process a probe."""
         self._executed_ids: set[str] = set()
-        self._open: dict[tuple[str, int, int], int] = {}
+        self._open: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+        """Of each retry in each process: where its executions are that have not ended.
+
+        A sender that ran twice has sent two messages, and one process may execute both at once.
+        """
 
     def read(self) -> None:
         """Take in what was written since the last time."""
@@ -91,12 +95,12 @@ class History:
         key, where = (id_, int(retries)), (id_, int(retries), int(pid))
         found = self.executions[key]
         if event == BEGIN:
-            self._open[where] = len(found)
+            self._open[where].append(len(found))
             found.append(Execution(node.partition("@")[0], int(pid), redelivered == "1", at, None))
             self._executed_ids.add(id_)
         else:
             assert event == END
-            place = self._open.pop(where)
+            place = self._open[where].pop(0)
             found[place] = found[place]._replace(ended=at)
 
     @property

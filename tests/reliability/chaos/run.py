@@ -168,10 +168,11 @@ def summary(plan: Plan, arena: Arena, verdict: Verdict) -> str:
         f"lost: {len(verdict.lost)}; in dead_letter: {verdict.dead}",
         f"executed again: {sum(verdict.explained.values())} explained"
         + "".join(f", {kind} {count}" for kind, count in sorted(verdict.explained.items()))
-        + f"; unexplained: {len(verdict.unexplained)}",
+        + f"; unexplained: {len(verdict.unexplained)}; of a crash and in no log: {len(verdict.untold)}",
         f"slowest probe after a fault: {verdict.slowest_probe:.1f} s",
     ]
     lines += [f"LOST {id_}" for id_ in verdict.lost[:20]]
+    lines += [f"IN NO LOG {what}" for what in verdict.untold[:20]]
     lines += [f"UNEXPLAINED {what}" for what in verdict.unexplained[:20]]
     lines += [f"WRONG {what}" for what in verdict.wrong[:40]]
     return "\n".join(lines)

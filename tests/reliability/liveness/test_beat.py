@@ -33,7 +33,13 @@ def test_worker_without_a_second_session_beats_over_the_first(database_url: str)
         session.run(call)
 
     maintenance = Maintenance(
-        nowhere, Bell("celery"), incarnation, on_declared_dead=lambda: dead.append(None), beat_aside=aside
+        nowhere,
+        Bell("celery"),
+        incarnation,
+        on_declared_dead=lambda: dead.append(None),
+        beat_aside=aside,
+        consumed=list,
+        on_deleted=lambda _: None,
     )
     with psycopg.connect(database_url, autocommit=True) as watcher:
 
@@ -59,7 +65,13 @@ def test_second_session_without_its_lock_is_none(database_url: str, caplog: pyte
     with psycopg.connect(database_url, autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", [incarnation.beat_key])
         maintenance = Maintenance(
-            database, Bell("celery"), incarnation, on_declared_dead=lambda: None, beat_aside=session.run
+            database,
+            Bell("celery"),
+            incarnation,
+            on_declared_dead=lambda: None,
+            beat_aside=session.run,
+            consumed=list,
+            on_deleted=lambda _: None,
         )
         maintenance.start()
         eventually(lambda: "lock timeout" in caplog.text)

@@ -37,7 +37,7 @@ def test_killed_neighbour(site: Watched) -> None:
     """Another worker of the host sees it and waits for nothing, whichever of the two swept."""
     victim, other = site.sweeping(), site.standing_by()
     assert recovery_s(site, victim) < NEIGHBOUR_S
-    other.wait_for_line("is gone: its process has ended: 1 of its messages are ready again", 5)
+    other.wait_for_line("is gone: its process has ended: 1 of its messages are ready again")
     third = site.standing_by()
     assert recovery_s(site, third) < NEIGHBOUR_S
 
@@ -52,4 +52,4 @@ def test_killed_out_of_sight(site: Watched, of: str) -> None:
     else:
         other, victim = site.sweeping(), site.standing_by(wrapper=UNSHARE)
     assert 0.5 < recovery_s(site, victim) < OUT_OF_SIGHT_S
-    other.wait_for_line("is gone: its sessions ended, and it did not return within 1 s: 1 of its", 5)
+    other.wait_for_line("is gone: its sessions ended, and it did not return within 1 s: 1 of its")

@@ -13,6 +13,7 @@ import pytest
 
 from celery_postgres import dsn, schema
 from celery_postgres.connection import Database
+from celery_postgres.liveness import Incarnation, Life
 from celery_postgres.options import Options
 from celery_postgres.reaper import RESTART_GRACE, Reaper
 from tests.concurrency.hand import Hand
@@ -77,6 +78,40 @@ def test_promotion_begins_a_new_life(embedded_server: EmbeddedPostgres) -> None:
         places: list[str] = []
         queue = begin(url, lambda: places.append(stack.enter_context(promoted(embedded_server))))
         judge(places[0], queue)
+
+
+def life(url: str, before: str | None = None) -> Life:
+    """The server's present one, as a consumer meets it that knew the one before."""
+    schema.upgrade(dsn.parse(url), "celery")
+    incarnation = Incarnation()
+    session, _ = Database(dsn.parse(url), Options()).open()
+    session.run(*incarnation.register(pooled=False))
+    calls = incarnation.resume(incarnation.lock_key, [], pooled=False, life=before)
+    found = incarnation.resumed(session.run(*calls))
+    session.close()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("end", "in_order"), [(restart, True), (crash, False), (kill_a_backend, False)])
+def test_life_that_ended_in_order(
+    embedded_server: EmbeddedPostgres, end: Callable[[EmbeddedPostgres], None], in_order: bool
+) -> None:
+    """Whoever returns is told, also when another has returned before."""
+    before = life(embedded_server.url)
+    assert life(embedded_server.url, before.name) == Life(before.name, in_order=True)
+    end(embedded_server)
+    for _ in range(2):
+        after = life(embedded_server.url, before.name)
+        assert after.name != before.name
+        assert after.in_order is in_order
+
+
+def test_life_on_another_server(embedded_server: EmbeddedPostgres) -> None:
+    """What the standby has not been sent is undone; whether there was any, nothing tells."""
+    before = life(embedded_server.url)
+    with promoted(embedded_server) as url:
+        assert not life(url, before.name).in_order
 
 
 def begin(url: str, end: Callable[[], None]) -> int:

@@ -46,10 +46,10 @@ def test_stopped_worker_is_fenced(site: Watched) -> None:
     task = site.give(victim, 3)
     victim.send_signal_to_all(signal.SIGSTOP)
     site.record.wait_for([task], "end", timeout_s=30)
-    other.wait_for_line("is gone: it stands still: no beat within 2 s: 1 of its messages are ready again", 5)
+    other.wait_for_line("is gone: it stands still: no beat within 2 s: 1 of its messages are ready again")
     eventually(lambda: site.broker.unacked() == 0)
     victim.send_signal_to_all(signal.SIGCONT)
-    victim.wait_for_line(BEGINS_ANEW, 15)
+    victim.wait_for_line(BEGINS_ANEW)
     other.stop()
     site.record.wait_for_one(site.send("record"))
     assert victim.alive
@@ -67,7 +67,7 @@ def test_worker_that_is_stopped_for_ninety_seconds(site: Watched, sweeps: bool) 
     victim.send_signal_to_all(signal.SIGSTOP)
     site.record.wait_for([task], "end", timeout_s=90)
     victim.send_signal_to_all(signal.SIGCONT)
-    victim.wait_for_line(BEGINS_ANEW, 15)
+    victim.wait_for_line(BEGINS_ANEW)
 
 
 @pytest.mark.long
@@ -79,7 +79,7 @@ def test_sweeping_is_taken_from_one_that_stands_still(site: Watched) -> None:
     victim.send_signal_to_all(signal.SIGSTOP)
     later = site.send("record", countdown=2)
     site.record.wait_for([later], timeout_s=30)
-    other.wait_for_line("sweeps and has not moved for 11 s: taking over", 1)
+    other.wait_for_line("sweeps and has not moved for 11 s: taking over")
     victim.send_signal_to_all(signal.SIGCONT)
     site.record.wait_for([task], "end", timeout_s=60)
     assert site.record.counts()[task] == 1

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celery_postgres.embedded import EmbeddedPostgres
-    from tests.fixtures.worker import Site, Worker
+    from tests.fixtures.worker import Site
 
 pytestmark = pytest.mark.long
 
@@ -31,7 +29,10 @@ RESTARTED_S = 2.0
 PROMOTED_S = 5.0
 #: Long enough for every outage of a test, and short enough to see its end.
 RUNNING_S = 40
-UNDONE = "was undone by a crash of the server, and another consumer has it"
+UNDONE = (
+    "was undone by a crash of the server, and another consumer has it",
+    "where that was undone, another consumer has executed them again",
+)
 #: Without it a publisher that repeats would double what was consumed meanwhile.
 DEDUP = {"broker_transport_options": {"publish_dedup": True}}
 
@@ -95,29 +96,13 @@ def seconds_to_first_claim(site: Site, url: str, end: Callable[[], None], begin:
     )
 
 
-def back_at(worker: Worker) -> float:
-    """When a worker said last that it is connected again, on the clock of the record."""
-    said = [line for line in worker.lines if "connected again" in line]
-    match = re.match(r"\[(.+?),(\d+):", said[-1])
-    assert match is not None
-    at = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").astimezone().timestamp() + int(match[2]) / 1000
-    return at - time.time() + time.monotonic()
-
-
-def run_before_its_worker_was_back(site: Site, task_id: str, workers: list[Worker]) -> bool:
-    """Whether another worker had begun it again, and nothing was left of it to be found and told."""
-    first, second = site.record.of(task_id)
-    worker = next(worker for worker in workers if worker.nodename == first.hostname)
-    return second.hostname != first.hostname and second.monotonic < back_at(worker)
-
-
 @contextmanager
-def at_work(site: Site, *, crashes: bool = False) -> Iterator[None]:
+def at_work(site: Site, *, crashes: bool = False, promoted: bool = False) -> Iterator[None]:
     """Two workers under load, each with room, and two tasks that run over everything that happens.
 
     Afterwards nothing is lost, and Celery saw nothing of it. Nothing ran twice, unless the server `crashes`,
-    and with it forgot what had been executed just now: then a log says so, or another worker was through
-    with it before the first one was back.
+    and with it forgot what had been executed just now: then a log says so. Also where another server is
+    `promoted` a log may speak of it, as nothing tells what that one has not been sent.
     """
     workers = [
         site.worker("-Q", "celery", pool=pool, concurrency=2, worker_prefetch_multiplier=1, **LATE)
@@ -132,11 +117,11 @@ def at_work(site: Site, *, crashes: bool = False) -> Iterator[None]:
     site.record.wait_for(running, "end", RUNNING_S)
     eventually(lambda: site.broker.unacked() == 0)
     again = {id_: count for id_, count in site.record.counts().items() if count > 1}
-    told = [line for worker in workers for line in worker.lines if UNDONE in line]
-    untold = [id_ for id_ in again if not any(id_ in line for line in told)]
-    if crashes:
-        untold = [id_ for id_ in untold if not run_before_its_worker_was_back(site, id_, workers)]
-    assert untold == []
+    told = [line for worker in workers for line in worker.lines if any(words in line for words in UNDONE)]
+    assert told == [] or crashes or promoted
+    assert again == {} or crashes
+    assert [id_ for id_ in again if not any(id_ in line for line in told)] == []
+    print(f"executed again: {len(again)}")
     assert {site.record.counts()[id_] for id_ in running} == {1}
     for worker in workers:
         assert not [line for line in worker.lines if BEGUN_ANEW in line or "Traceback" in line]
@@ -169,7 +154,7 @@ def test_first_claim_after_a_promotion(
         confirm_by(embedded_server, NAME)
         site = new_site(url_of_both(embedded_server, standby), **DEDUP)
         mode = "fast" if number % 2 else "immediate"
-        with at_work(site, crashes=mode == "immediate"):
+        with at_work(site, crashes=mode == "immediate", promoted=True):
             took = seconds_to_first_claim(
                 site, standby.url, lambda: embedded_server.halt(mode), standby.promote
             )

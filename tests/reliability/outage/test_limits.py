@@ -85,5 +85,5 @@ def test_schema_that_is_gone(site: Site) -> None:
     with psycopg.connect(site.broker.url, autocommit=True) as admin:
         admin.execute("ALTER SCHEMA celery RENAME TO elsewhere")
     end_sessions(site.broker.url)
-    worker.wait_for_line("cannot be had again: .*celery-postgres migrate", 15)
+    worker.wait_for_line("cannot be had again: .*celery-postgres migrate")
     assert worker.wait(20) != 0

@@ -11,7 +11,7 @@ import pytest
 from kombu import Connection
 
 import celery_postgres  # noqa: F401  registers the schemes
-from celery_postgres import intake
+from celery_postgres import held, intake, recovery
 from celery_postgres.errors import DatabaseUnavailable
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.waiting import eventually
@@ -54,9 +54,17 @@ class Consumer:
         self.channel.basic_consume(QUEUE, callback=self.got.append)
 
     def publish(self, body: bytes = b"body") -> None:
+        """Over the connection's other session, which may have been lost as well."""
+        eventually(self._can_publish)
         headers = {"id": body.decode(), "task": "reconciled"}
         message = self.channel.prepare_message(body, content_type="text/plain", headers=headers)
         self.channel.basic_publish(message, exchange="", routing_key=QUEUE)
+
+    def _can_publish(self) -> bool:
+        try:
+            return self.connection.transport.commands is not None
+        except DatabaseUnavailable:
+            return False
 
     def drain(self, seconds: float = 10) -> None:
         self.connection.drain_events(timeout=seconds)
@@ -121,12 +129,14 @@ def claim_without_an_answer(consumer: Consumer, tables: psycopg.Connection[Any])
 
 def write_ahead(tables: psycopg.Connection[Any]) -> None:
     """What is there now is on disk, what comes is not."""
+    tables.execute("DROP TABLE IF EXISTS kept_message, kept_unacked")
     tables.execute("CREATE TABLE kept_message AS TABLE celery.message")
     tables.execute("CREATE TABLE kept_unacked AS TABLE celery.unacked")
 
 
 def crash(tables: psycopg.Connection[Any]) -> None:
-    """What is there now is what was on disk."""
+    """What is there now is what was on disk, and the life of the server has a name that does not follow."""
+    tables.execute("UPDATE celery.epoch SET id = gen_random_uuid()")
     tables.execute("DELETE FROM celery.unacked")
     tables.execute("DELETE FROM celery.message")
     tables.execute("INSERT INTO celery.message OVERRIDING SYSTEM VALUE TABLE kept_message")
@@ -152,9 +162,8 @@ def test_claim_whose_answer_came_late(
     consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is taken for lost: both sides agree first, and the message is delivered once."""
-    monkeypatch.setattr(intake, "STALE_AFTER", 0.3)
     consumer.consume()
-    hold_back_the_answer_to_a_claim(consumer, tables)
+    hold_back_the_answer_to_a_claim(consumer, tables, monkeypatch)
     consumer.drain_until(lambda: consumer.got)
     assert [message.body for message in consumer.got] == [b"late"]
     assert not consumer.got[0].delivery_info["redelivered"]
@@ -167,14 +176,13 @@ def test_late_answer_to_one_who_is_dead(
     consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A link was cut for so long that others were given what was claimed: nothing of it is run here."""
-    monkeypatch.setattr(intake, "STALE_AFTER", 0.3)
     consumer.consume()
 
     def declare_dead() -> None:
         tables.execute(BACK_TO_READY)
         tables.execute("DELETE FROM celery.consumer")
 
-    hold_back_the_answer_to_a_claim(consumer, tables, declare_dead)
+    hold_back_the_answer_to_a_claim(consumer, tables, monkeypatch, declare_dead)
     with pytest.raises(DatabaseUnavailable, match="declared dead"):
         consumer.drain_until(lambda: consumer.got)
     assert consumer.got == []
@@ -223,17 +231,20 @@ def test_link_that_was_cut_before_it_is_handed_over(
 
 
 def hold_back_the_answer_to_a_claim(
-    consumer: Consumer, tables: psycopg.Connection[Any], meanwhile: Callable[[], None] = lambda: None
+    consumer: Consumer,
+    tables: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """It is on its way for longer than is believed."""
     with Connection(consumer.url) as publisher:
         message = publisher.default_channel.prepare_message(b"late", content_type="text/plain")
         publisher.default_channel.basic_publish(message, exchange="", routing_key=QUEUE)
     consumer.proxy.backward.clear()
-    begin = time.monotonic()
     consumer.drain_until(lambda: count(tables, "unacked") == 1)
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.3)
     meanwhile()
-    time.sleep(max(0.0, begin + 2 * intake.STALE_AFTER - time.monotonic()))
+    time.sleep(2 * intake.STALE_AFTER)
     assert consumer.got == []
     consumer.proxy.backward.set()
 
@@ -313,6 +324,144 @@ def test_acknowledgement_that_a_crash_undid_and_another_has(
         assert "it is executed again" in caplog.text
         got.ack()
     assert count(tables, "message") == 0
+
+
+def acknowledge(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """A message of task-1, which was consumed, and of which nothing was on disk but itself."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    write_ahead(tables)
+    consumer.drain()
+    consumer.got[0].ack()
+    consumer.drain_until(lambda: count(tables, "message") == 0 and not consumer.intake.session.busy)
+
+
+def acknowledge_without_an_answer(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """The last message that was consumed; the session is lost before the consumer hears of it."""
+    consumer.proxy.backward.clear()
+    consumer.got[-1].ack()
+    eventually(lambda: consumer.intake.turn() or count(tables, "message") == 0)  # type: ignore[func-returns-value]
+    consumer.lose()
+
+
+def execute_again(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """Another consumer is through with it."""
+    tables.execute(
+        """INSERT INTO celery.ready (queue_id, priority, message_id, deliveries)
+        SELECT q.id, 0, m.id, 0 FROM celery.message m JOIN celery.queue q ON q.name = m.routing_key"""
+    )
+    with Connection(consumer.url) as other:
+        other.default_channel.basic_get(QUEUE).ack()
+
+
+IN_DOUBT = "where that was undone, another consumer has executed them again (tasks task-1)"
+
+
+def test_acknowledgement_that_a_crash_undid_and_another_had(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is left of it: the log says that it may have been executed again, once."""
+    acknowledge(consumer, tables)
+    consumer.lose()
+    crash(tables)
+    execute_again(consumer, tables)
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: IN_DOUBT in caplog.text)
+        caplog.clear()
+        consumer.lose()
+        crash(tables)
+        consumer.find()
+        eventually(lambda: "connected again" in caplog.text)
+    assert IN_DOUBT not in caplog.text
+
+
+def test_acknowledgement_under_way_that_a_crash_undid_and_another_had(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was received before the crash or was not: who knows."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    consumer.drain()
+    acknowledge_without_an_answer(consumer, tables)
+    write_ahead(tables)
+    crash(tables)
+    consumer.proxy.backward.set()
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: IN_DOUBT in caplog.text)
+
+
+def test_acknowledgements_before_a_long_outage(
+    consumer: Consumer,
+    tables: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One had been answered and one had not: both are named, however long the server was away."""
+    monkeypatch.setattr(held, "REMEMBERED", 0.3)
+    acknowledge(consumer, tables)
+    consumer.publish(b"task-2")
+    consumer.drain()
+    acknowledge_without_an_answer(consumer, tables)
+    write_ahead(tables)
+    crash(tables)
+    time.sleep(0.5)  # longer than acknowledgements are remembered
+    consumer.proxy.backward.set()
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: "executed them again (tasks task-1, task-2)" in caplog.text)
+
+
+def test_second_loss_before_both_sides_agree(
+    consumer: Consumer,
+    tables: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The crash is not forgotten with the session that met it."""
+    met = []
+
+    def lost_at_first(*args: Any) -> Any:
+        met.append(args)
+        if len(met) == 1:
+            raise DatabaseUnavailable("lost again")
+        return reconcile(*args)
+
+    reconcile = recovery.reconcile
+    acknowledge(consumer, tables)
+    consumer.lose()
+    crash(tables)
+    execute_again(consumer, tables)
+    monkeypatch.setattr(recovery, "reconcile", lost_at_first)
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: IN_DOUBT in caplog.text)
+    assert len(met) == 2
+
+
+@pytest.mark.parametrize("how", ["only a session was lost", "the server was heard of long after"])
+def test_acknowledgement_that_no_crash_can_have_undone(
+    consumer: Consumer,
+    tables: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """The log does not speak of it."""
+    acknowledge(consumer, tables)
+    if how == "the server was heard of long after":
+        monkeypatch.setattr(intake, "UNDONE_WITHIN", 0.2)
+        acknowledged_at = time.monotonic()
+        consumer.drain_until(lambda: consumer.intake._turns.confirmed_at > acknowledged_at + 0.2)
+        consumer.lose()
+        crash(tables)
+    else:
+        consumer.lose()
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: "connected again" in caplog.text)
+    assert IN_DOUBT not in caplog.text
 
 
 def publish_under_the_same_number(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
@@ -688,3 +837,20 @@ def interrupted_bells(
     with monkeypatch.context() as patch:
         patch.setattr(intake._bell, "ring", ring, raising=False)
         yield struck
+
+
+def test_consumer_that_is_cancelled_in_the_middle_of_the_recovery(
+    consumer: Consumer, tables: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its subscription has been listed by then, and is ended all the same."""
+    tag = consumer.channel.basic_consume(QUEUE, callback=consumer.got.append)
+    reconcile = recovery.reconcile
+
+    def cancel(*arguments: Any) -> Any:
+        consumer.channel.basic_cancel(tag)
+        return reconcile(*arguments)
+
+    monkeypatch.setattr(recovery, "reconcile", cancel)
+    consumer.lose()
+    consumer.find()
+    eventually(lambda: count(tables, "consumer_queue") == 0)

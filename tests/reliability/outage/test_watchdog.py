@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from kombu import Connection, Producer
@@ -30,8 +31,8 @@ def test_loop_that_stands_still(
 ) -> None:
     """What it has not handed over goes to another, the log shows where it stands; afterwards it goes on."""
     monkeypatch.setattr(watchdog, "STALLED_AFTER", 1.0)
-    hub, got, stuck = Hub(), [], threading.Event()
-    with Connection(database_url) as connection:
+    got, stuck = [], threading.Event()
+    with closing(Hub()) as hub, Connection(database_url) as connection:
         channel = connection.channel()
         channel.queue_declare(QUEUE, durable=True, auto_delete=False)
 
@@ -64,7 +65,6 @@ def test_loop_that_stands_still(
         loop.join()
         connection.transport.unregister_from_event_loop(connection.transport, hub)
         assert [message.body for message in got] == [b"0", b"2"]
-    hub.close()
 
 
 def turn(hub: Hub, wanted: Callable[[], bool]) -> None:

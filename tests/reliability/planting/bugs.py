@@ -69,14 +69,11 @@ def no_listen_again() -> None:
     """Who has lost a session hears no bell any more."""
     from celery_postgres import recovery
 
-    def own_settings(bell: Any, *, pooled: bool, listening: bool) -> list[Any]:
-        return [] if pooled else [(recovery.NEVER_WAIT, ())]
-
     original = recovery.Recovery.begin
 
     def begin(self: Any, session: Any, **options: Any) -> None:
         original(self, session, **options)
-        self._settings = own_settings(None, pooled=self._pooled, listening=False)
+        self._settings = lambda: [] if self._pooled else [(recovery.NEVER_WAIT, ())]
 
     recovery.Recovery.begin = begin  # type: ignore[method-assign]
 
