@@ -184,6 +184,16 @@ PEERS: tuple[Peer, ...] = (
         honours_delivery_mode=True,
     ),
     Peer(
+        # What a broker without confirms promises: `delay()` waits for no disk.
+        "celery-postgres-transient",
+        lambda at: PostgresqlServer(at.postgresql()),
+        scheme="postgresql",
+        module="celery_postgres.transport",
+        configuration={"task_default_delivery_mode": "transient"},
+        results=Results(),
+        figures=_RESULTS,
+    ),
+    Peer(
         "celery-postgres-pooled",
         lambda at: PgbouncerServer(at.postgresql()),
         scheme="postgresql",

@@ -94,9 +94,9 @@ def turn(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def test_drain_starts_every_preloaded_task_once(peer: Peer, server: str, tmp_path: Path) -> None:
     """A drained queue is empty, every task has started once, and rate and CPU are known."""
     demand(peer, server)
-    # So many that the fast are still at it when the first look at their CPU time is taken.
-    count = "200" if peer.name in ("sqlalchemy", "pgmq") else "2000"
-    arguments = ("--peers", peer.name, "--rounds", "1", "--count", count, "--pools", "solo")
+    # So long that the fast are still at it when the first look at their CPU time is taken.
+    load = ("--count", "200") if peer.name in ("sqlalchemy", "pgmq") else ("--count", "500", "--task-ms", "2")
+    arguments = ("--peers", peer.name, "--rounds", "1", *load, "--pools", "solo")
     (taken,) = measured(tmp_path / "drain.json", "drain", *arguments, "--postgresql-url", server)
     assert about_tasks(taken) == []
     assert taken["values"][drain.RATE] > 0

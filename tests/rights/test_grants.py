@@ -134,6 +134,19 @@ def test_who_may_not_grant(roles: Roles) -> None:
     assert granted(roles.admin, roles.names["monitor"]) == before
 
 
+def test_who_may_not_grant_is_no_warning(roles: Roles, new_role: Callable[..., str]) -> None:
+    """Who has some right on everything is only warned by the server, and has granted nothing."""
+    monitor = roles.names["monitor"]
+    reader = new_role()
+    roles.admin.run(f'GRANT pg_read_all_data TO "{reader}"', f'REVOKE ALL ON celery.job FROM "{monitor}"')
+    before = granted(roles.admin, monitor)
+    url = roles.admin.url_of(reader)
+    done = celery_postgres(url, "grants", "--only", "monitor", "--monitor", monitor, "--apply")
+    assert done.returncode == 1
+    assert "owns the tables, and nobody else may grant rights on them" in done.stderr
+    assert granted(roles.admin, monitor) == before
+
+
 def test_admin_migrates_through_the_owner(admin: Admin, new_role: Callable[..., str]) -> None:
     """A member of the role that owns the tables upgrades them, and that role goes on owning all of them."""
     owner, deputy = new_role("NOLOGIN"), new_role()
