@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
 #: How long a settlement that the server has confirmed is remembered, in seconds. It is committed without
 #: waiting for the disk, so a crash of the server undoes those of the last moments: three times
-#: `wal_writer_delay`, which is 0.2 s unless somebody raised it.
-REMEMBERED = 5.0
-#: Of how many seconds before a crash people are told what may have been undone: those, and more on a machine
-#: that is busy.
-UNDONE_WITHIN = 2.0
+#: `wal_writer_delay`, which is 0.2 s unless somebody raised it, and more where the disk lags behind.
+REMEMBERED = 10.0
 #: How many statements are remembered at most, of up to 500 messages each.
 REMEMBERED_AT_MOST = 5000
 
@@ -83,8 +80,15 @@ class Held:
         """What was settled a moment ago."""
         return list(self._settled)
 
+    def acknowledged_before(self, moment: float) -> dict[Key, str | None]:
+        """What was acknowledged shortly before a moment of the monotonic clock, or since, with its tasks.
+
+        Only what is remembered: after an outage others are added with `acknowledged_since`.
+        """
+        return self.acknowledged_since(moment - REMEMBERED)
+
     def acknowledged_since(self, moment: float) -> dict[Key, str | None]:
-        """What was acknowledged and is remembered, with its tasks."""
+        """What was acknowledged then or later, and is remembered, with its tasks."""
         since = (settled for settled in self._settled if settled.at >= moment)
         return {
             key: task

@@ -30,7 +30,7 @@ from .claims import Claims
 from .dead_letter import Burial
 from .errors import DatabaseRejected, DatabaseUnavailable, Error, NotFound, passing_is_unavailable
 from .gathering import Gathering
-from .held import UNDONE_WITHIN, Held
+from .held import Held
 from .idleness import Idleness
 from .lanes import Lanes
 from .line import Line
@@ -39,7 +39,7 @@ from .looks import Looks
 from .messages import Claimed, read_claimed
 from .outage import Lookout
 from .pacer import Pacer
-from .recovery import Recovery, own_settings
+from .recovery import Recovery, own_settings, tell_of_untraced
 from .settlements import Settlements
 from .sql import consumers as consumer_sql
 from .sql import messages as sql
@@ -631,7 +631,7 @@ class Intake:
         self._held.drop(findings.lost)
         self._held.forget(findings.overtaken)
         # Before others are added, which takes away those that are older than an outage of seconds.
-        untraced = self._held.acknowledged_since(heard_at - UNDONE_WITHIN) if findings.crashed else {}
+        untraced = self._held.acknowledged_before(heard_at) if findings.crashed else {}
         findings.taken = self._settlements.lose(findings.lost, findings.taken)
         if findings.crashed:
             untraced |= self._held.acknowledged_since(heard_at)  # the server had, and its answer was lost
@@ -655,12 +655,18 @@ class Intake:
         self._resume_at = 0.0
         self.pace()
 
-    def give_up(self) -> None:
+    def give_up(self, crashed: bool = False) -> None:
         """Others have declared us dead and given our messages back: what we still hold is not ours.
 
-        In any thread; the loop meets DatabaseUnavailable, so that whoever consumes connects anew.
+        `crashed` is whether that came with a crash of the server: then they may have been given what we had
+        acknowledged, too. In any thread; the loop meets DatabaseUnavailable, so that whoever consumes
+        connects anew.
         """
         _log.error("this consumer was declared dead, its messages were given to others: connecting anew")
+        if crashed:
+            with self._lock:
+                untraced = self._held.acknowledged_before(self._turns.confirmed_at)
+            tell_of_untraced(untraced)
         self.session.end(
             DatabaseUnavailable("this consumer was declared dead: it did not show signs of life for too long")
         )

@@ -51,6 +51,8 @@ class Life(NamedTuple):
     name: str | None
     in_order: bool
     """False if the one before it did not end in order: what it had not written yet is undone."""
+    known: bool
+    """Whether the consumer is known in it; else it was declared dead, and others have its messages."""
 
 
 class Incarnation:
@@ -61,6 +63,8 @@ class Incarnation:
         self.role = role or Role()
         self.crowd = 1
         """How many consumers there are as far as is known: `maintenance.py` tells, which looks after them."""
+        self.life: str | None = None
+        """The name of the server's life in which both sides agreed last on what it holds."""
         self.lock_key = int.from_bytes(self.id.bytes[:8], "big", signed=True)
         self.beat_key = int.from_bytes(self.id.bytes[8:], "big", signed=True)
 
@@ -68,7 +72,7 @@ class Incarnation:
         """The calls that make it known, for one batch of the session that claims.
 
         They wait for the disk: a crash must not take away who it is while its claims are kept.
-        Read the answer with `registered`.
+        Give the answer to `registered`.
         """
         process, role = this_process(), self.role
         stall_ms = round(stall_timeout * 1000) * (OWN_TASKS_FACTOR if role.runs_tasks else 1)
@@ -90,29 +94,27 @@ class Incarnation:
             calls.append((sql.HOLD, (self.lock_key,)))
         return calls
 
-    @staticmethod
-    def registered(results: Sequence[Rows]) -> str | None:
-        """The name of the server's life in which it became known."""
-        return results[1].text(0, 0) if results[1].count else None
+    def registered(self, results: Sequence[Rows]) -> None:
+        """It is known from now on."""
+        self.life = results[1].text(0, 0) if results[1].count else None
 
-    def resume(self, key: int, lost: Iterable[int], *, pooled: bool, life: str | None = None) -> list[Call]:
+    def resume(self, key: int, lost: Iterable[int], *, pooled: bool) -> list[Call]:
         """The calls with which a new session takes the place of a lost one, for one batch of its own.
 
         `key` is that of the session: `lock_key` or `beat_key`; `lost` are the old ones' `backend_pid`, since
         one of several attempts may have got the lock and been lost before it was told. What the server still
-        has of them is ended first, and has ended when the batch is done. `life` is the name
-        of the server's that is known. Read the answer with `resumed`.
+        has of them is ended first, and has ended when the batch is done. Read the answer with `resumed`.
         """
         session: list[Call] = [(sql.END_HOLDER, (key, list(lost))), (sql.HOLD, (key,))]
         if pooled:
             session = [(sql.BEAT, (self.id,))]
-        return [*session, (sql.BEGIN_EPOCH, ()), (sql.RESUME, (self.id, life))]
+        return [*session, (sql.BEGIN_EPOCH, ()), (sql.RESUME, (self.id, self.life))]
 
     @staticmethod
-    def resumed(results: Sequence[Rows]) -> Life | None:
-        """The server's present life; None when it was declared dead, and others have its messages."""
+    def resumed(results: Sequence[Rows]) -> Life:
+        """The server's present life."""
         rows = results[-1]
-        return Life(rows.text(0, 0), rows.flag(0, 1)) if rows.count else None
+        return Life(rows.text(0, 0), in_order=rows.flag(0, 1), known=rows.flag(0, 2))
 
     def beat(self) -> Call:
         """A sign of life; without a row it was declared dead."""

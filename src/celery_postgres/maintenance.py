@@ -70,12 +70,12 @@ class Maintenance:
         bell: Bell,
         incarnation: Incarnation,
         *,
-        on_declared_dead: Callable[[], None],
+        on_declared_dead: Callable[[bool], None],
         beat_aside: Callable[[Call], object],
         consumed: Callable[[], Sequence[Queue]],
         on_deleted: Callable[[Sequence[Queue]], None],
     ) -> None:
-        """`on_declared_dead()` is called in the thread, when others have given our messages back.
+        """`on_declared_dead(crashed)` is called in the thread, when others have given our messages back.
 
         So is `on_deleted(queues)`, with those of `consumed()` that are gone; this has one for each
         subscription.
@@ -165,8 +165,8 @@ class Maintenance:
             session.close()  # without its lock it would be no sign of life
             raise
         self._session, self._server = session, server
-        if not resumed:
-            self._declared_dead()
+        if not resumed.known:
+            self._declared_dead(crashed=not resumed.in_order)
 
     def _run(self, *calls: Call) -> list[Rows]:
         assert self._session is not None
@@ -178,7 +178,7 @@ class Maintenance:
         consumed = self._consumed()
         beat = self._run(self._incarnation.beat())[0]
         if not beat.count:
-            self._declared_dead()
+            self._declared_dead(crashed=False)
         elif beat.integer(0, 0) < len(consumed):  # or one was cancelled just now
             self._look_for_deleted(consumed)
 
@@ -218,10 +218,10 @@ class Maintenance:
             except DatabaseUnavailable:  # then both are gone, and that is what the others see
                 pass
 
-    def _declared_dead(self) -> None:
+    def _declared_dead(self, *, crashed: bool) -> None:
         if not self._stopped:
             self._stopped = True
-            self._on_declared_dead()
+            self._on_declared_dead(crashed)
 
     # -- rounds --------------------------------------------------------------------------------------
 

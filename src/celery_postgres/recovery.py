@@ -20,7 +20,7 @@ from .sql import reconcile as sql
 from .sql.flush import NEVER_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .connection import Server
     from .encoding import Rows
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .idleness import Idleness
     from .line import Line
     from .liveness import Incarnation
+    from .messages import Key
     from .subscription import Roster
     from .wire import Call, Session
 
@@ -66,16 +67,12 @@ class Recovery:
         self._settings = settings
         self._pooled = pooled
         self._timeout = timeout
-        self._life: str | None = None
-        """The name of the server's life in which we were connected last."""
-        self._crashed = False
-        """Whether it has crashed since both sides agreed last."""
         self._backends: deque[int] = deque(maxlen=BACKENDS)
         """Process ids of those of our sessions that the server may still believe in."""
         self.on_agreed: Callable[[Findings], None] | None = None
         """Gets what was found, under the line's lock, when the line is home and nothing has been claimed."""
-        self.on_declared_dead: Callable[[], None] | None = None
-        """Others have been given what we held: the line has to end."""
+        self.on_declared_dead: Callable[[bool], None] | None = None
+        """Others have been given what we held: the line has to end. Gets whether the server has crashed."""
 
     def begin(self, session: Session, *, stall_timeout: float, timeout: float) -> None:
         """Make the first session one of the incarnation's."""
@@ -84,7 +81,7 @@ class Recovery:
             batches = [session.send(calls) for calls in (register, self._settings())]
             for batch in batches:
                 session.wait(batch, timeout=timeout)
-        self._life = self._incarnation.registered(batches[0].results)
+        self._incarnation.registered(batches[0].results)
         self._backends.append(session.backend_pid)
 
     def restore(self) -> bool:
@@ -94,43 +91,42 @@ class Recovery:
         """
         session, server = self._connect()
         try:
-            findings = self._resume(session) if server.pooled == self._pooled else None
+            findings = self._resume(session, server)
         except BaseException:
             session.close()
             raise
         if findings is None:
             session.close()
-            self._not_ours(server)
             return False
-        self._tell(findings)
+        tell(findings)
         return True
 
-    def _not_ours(self, server: Server) -> None:
-        if server.pooled != self._pooled:
-            self._line.end(DatabaseUnavailable("a pooler has come in between, or is gone: connecting anew"))
-        elif self.on_declared_dead is not None:
-            self.on_declared_dead()
+    def _resume(self, session: Session, server: Server) -> Findings | None:
+        """None when the line is over: a new connection has to be made."""
 
-    def _resume(self, session: Session) -> Findings | None:
         def run(*calls: Call) -> list[Rows]:
             return session.run(*calls, timeout=self._timeout)
 
+        if server.pooled != self._pooled:
+            self._line.end(DatabaseUnavailable("a pooler has come in between, or is gone: connecting anew"))
+            return None
         key = self._incarnation.lock_key
-        calls = self._incarnation.resume(key, self._backends, pooled=self._pooled, life=self._life)
+        calls = self._incarnation.resume(key, self._backends, pooled=self._pooled)
         self._backends.append(session.backend_pid)
         life = self._incarnation.resumed(run(*calls))
-        if life is None:
+        if not life.known:
+            if self.on_declared_dead is not None:
+                self.on_declared_dead(not life.in_order)
             return None
-        self._life, self._crashed = life.name, self._crashed or not life.in_order
         with self._line.lock:
             known, settled = self._held.all(), self._held.remembered()
             enrol = self._enrol()
         run(*self._settings(), enrol)
         findings = reconcile(run, self._incarnation.id, known, settled)
-        findings.crashed = self._crashed
+        findings.crashed = not life.in_order
         with self._line.lock:
             self._line.replace(session)
-            self._crashed = False
+            self._incarnation.life = life.name
             if self.on_agreed is not None:
                 self.on_agreed(findings)
         return findings
@@ -145,35 +141,42 @@ class Recovery:
             [subscription.exclusive for subscription in subscriptions],
         )
 
-    def _tell(self, findings: Findings) -> None:
-        for claimed in findings.taken:
-            _log.warning(
-                "the claim of message %d (task %s) was undone by a crash of the server, and another consumer "
-                "has it: an acknowledgement of ours will change nothing",
-                claimed.message_id,
-                claimed.task_id,
-            )
-        for key, task in findings.overtaken.items():
-            _log.warning(
-                "the acknowledgement of message %d (task %s) was undone by a crash of the server, and "
-                "another consumer has it: it is executed again",
-                key.message_id,
-                task,
-            )
-        untraced = list(findings.untraced.values())
-        for first in range(0, len(untraced), TOLD_AT_ONCE):
-            tasks = untraced[first : first + TOLD_AT_ONCE]
-            _log.warning(
-                "the server crashed, or a standby took its place, shortly after the acknowledgement of %d "
-                "messages: where that was undone, another consumer has executed them again (tasks %s)",
-                len(tasks),
-                ", ".join(map(str, tasks)),
-            )
-        if findings.unknown or findings.adopted or findings.repeated:
-            _log.warning(
-                "reconciled: %d messages whose claim had not been answered were taken in, %d were claimed "
-                "again, %d settled again",
-                len(findings.unknown),
-                findings.adopted,
-                findings.repeated,
-            )
+
+def tell(findings: Findings) -> None:
+    """In the log: what is executed twice, or may be, and what was put right."""
+    for claimed in findings.taken:
+        _log.warning(
+            "the claim of message %d (task %s) was undone by a crash of the server, and another consumer "
+            "has it: an acknowledgement of ours will change nothing",
+            claimed.message_id,
+            claimed.task_id,
+        )
+    for key, task in findings.overtaken.items():
+        _log.warning(
+            "the acknowledgement of message %d (task %s) was undone by a crash of the server, and "
+            "another consumer has it: it is executed again",
+            key.message_id,
+            task,
+        )
+    tell_of_untraced(findings.untraced)
+    if findings.unknown or findings.adopted or findings.repeated:
+        _log.warning(
+            "reconciled: %d messages whose claim had not been answered were taken in, %d were claimed "
+            "again, %d settled again",
+            len(findings.unknown),
+            findings.adopted,
+            findings.repeated,
+        )
+
+
+def tell_of_untraced(untraced: Mapping[Key, str | None]) -> None:
+    """In the log: what was acknowledged so shortly before a crash that it may have been undone."""
+    names = list(untraced.values())
+    for first in range(0, len(names), TOLD_AT_ONCE):
+        tasks = names[first : first + TOLD_AT_ONCE]
+        _log.warning(
+            "the server crashed, or a standby took its place, shortly after the acknowledgement of %d "
+            "messages: where that was undone, another consumer has executed them again (tasks %s)",
+            len(tasks),
+            ", ".join(map(str, tasks)),
+        )

@@ -338,7 +338,7 @@ class TestRestartOfTheServer:
         session = new_session()
         incarnation = Incarnation()
         incarnation.id, incarnation.lock_key = lost.id, lost.lock_key
-        assert incarnation.resumed(session.run(*incarnation.resume(lost.lock_key, [], pooled=False)))
+        assert incarnation.resumed(session.run(*incarnation.resume(lost.lock_key, [], pooled=False))).known
         clock.now += RESTART_GRACE
         assert reaper.reap_lost() == []
         session.close()
@@ -571,7 +571,7 @@ class TestResuming:
         old, new = new_session(), new_session()
         incarnation = self.register(old)
         results = new.run(*self.resume(incarnation))
-        assert incarnation.resumed(results)
+        assert incarnation.resumed(results).known
         eventually(lambda: not old.alive())
         assert reaper.reap_lost() == []
         assert is_live(new_session().run, incarnation.id)
@@ -581,7 +581,7 @@ class TestResuming:
         old, new = new_session(), new_session()
         incarnation = self.register(old)
         old.close()
-        assert incarnation.resumed(new.run(*self.resume(incarnation)))
+        assert incarnation.resumed(new.run(*self.resume(incarnation))).known
 
     def test_who_only_looks_is_left_alone(self, hand, new_session) -> None:
         """A reaper's look or grip at the key is not our old session."""
@@ -593,7 +593,7 @@ class TestResuming:
         hand.sql("SELECT pg_advisory_xact_lock_shared($1)", incarnation.lock_key)
         batch = new.send(self.resume(incarnation))
         hand.commit()
-        assert incarnation.resumed(new.wait(batch, 10))
+        assert incarnation.resumed(new.wait(batch, 10)).known
 
     def test_too_late(self, hand, new_session, reaper, clock) -> None:
         """Who was declared dead meanwhile is told."""
@@ -604,7 +604,7 @@ class TestResuming:
         reaper.reap_lost()
         clock.now += GRACE_S
         reaper.reap_lost()
-        assert not incarnation.resumed(new.run(*self.resume(incarnation)))
+        assert not incarnation.resumed(new.run(*self.resume(incarnation))).known
         assert not is_live(new.run, incarnation.id)
 
     def test_reaper_and_who_resumes(self, hand, new_hand, new_session, queue) -> None:
@@ -617,7 +617,7 @@ class TestResuming:
         hand.run(consumers.REAP, incarnation.id, 20, None)
         batch = new.send(self.resume(incarnation))
         hand.commit()
-        assert not incarnation.resumed(new.wait(batch, 10))
+        assert not incarnation.resumed(new.wait(batch, 10)).known
         incarnation = self.register(new)
         hand.run(consumers.REAP, incarnation.id, 20, None)
         assert is_live(new_session().run, incarnation.id)

@@ -63,11 +63,15 @@ CONFIRM = Statement("confirm", "SELECT 1")
 
 # After HOLD in the same transaction: whoever reaps needs that lock first, so a row that is there stays.
 #: 1 id, 2 the life of the server that is known, or NULL. Row: the present one; whether it is the same, or
-#: began in order after it. No row: it was declared dead.
+#: began in order after it; whether the consumer is there, else it was declared dead.
 RESUME = Statement(
     "resume",
-    f"""UPDATE {{s}}.consumer SET epoch = {_EPOCH} WHERE id = $1::uuid
-RETURNING epoch::text, coalesce(epoch IN ($2::uuid, {_NEXT_LIFE.format("$2::uuid")}), true)""",
+    f"""WITH there AS (
+    UPDATE {{s}}.consumer SET epoch = {_EPOCH} WHERE id = $1::uuid RETURNING id
+)
+SELECT e.id::text, coalesce(e.id IN ($2::uuid, {_NEXT_LIFE.format("$2::uuid")}), true),
+       EXISTS (SELECT FROM there)
+  FROM (SELECT {_EPOCH} AS id) e""",
 )
 
 # Index: consumer_pkey; consumer_queue_pkey.

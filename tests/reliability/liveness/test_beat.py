@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 
 from celery_postgres import dsn, schema
 from celery_postgres.connection import Database
@@ -15,8 +16,6 @@ from celery_postgres.wakeup import Bell
 from tests.fixtures.waiting import eventually
 
 if TYPE_CHECKING:
-    import pytest
-
     from celery_postgres.wire import Call
 
 
@@ -36,7 +35,7 @@ def test_worker_without_a_second_session_beats_over_the_first(database_url: str)
         nowhere,
         Bell("celery"),
         incarnation,
-        on_declared_dead=lambda: dead.append(None),
+        on_declared_dead=lambda _: dead.append(None),
         beat_aside=aside,
         consumed=list,
         on_deleted=lambda _: None,
@@ -68,7 +67,7 @@ def test_second_session_without_its_lock_is_none(database_url: str, caplog: pyte
             database,
             Bell("celery"),
             incarnation,
-            on_declared_dead=lambda: None,
+            on_declared_dead=lambda _: None,
             beat_aside=session.run,
             consumed=list,
             on_deleted=lambda _: None,
@@ -88,3 +87,32 @@ def test_second_session_without_its_lock_is_none(database_url: str, caplog: pyte
         eventually(held)
     maintenance.stop()
     session.close()
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_beat_that_finds_its_consumer_gone(database_url: str, *, crashed: bool) -> None:
+    """It was declared dead, and hears whether a crash of the server came with that."""
+    schema.upgrade(dsn.parse(database_url), "celery")
+    database = Database(dsn.parse(database_url), Options())
+    session, _ = database.open()
+    incarnation = Incarnation()
+    incarnation.registered(session.run(*incarnation.register(pooled=False)))
+    session.close()
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("DELETE FROM celery.consumer")
+        if crashed:
+            other.execute("UPDATE celery.epoch SET id = gen_random_uuid()")
+    dead: list[bool] = []
+    maintenance = Maintenance(
+        database,
+        Bell("celery"),
+        incarnation,
+        on_declared_dead=dead.append,
+        beat_aside=lambda _: None,
+        consumed=list,
+        on_deleted=lambda _: None,
+    )
+    maintenance.start()
+    eventually(lambda: dead)
+    maintenance.stop()
+    assert dead == [crashed]

@@ -413,6 +413,20 @@ def test_acknowledgements_before_a_long_outage(
         eventually(lambda: "executed them again (tasks task-1, task-2)" in caplog.text)
 
 
+def test_crash_after_which_it_was_declared_dead(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others were given what it had acknowledged with what it held: it says so before it begins anew."""
+    acknowledge(consumer, tables)
+    consumer.lose()
+    crash(tables)
+    execute_again(consumer, tables)
+    tables.execute("DELETE FROM celery.consumer")
+    with caplog.at_level(logging.WARNING):
+        consumer.proxy.forward.set()
+        eventually(lambda: "was declared dead" in caplog.text and IN_DOUBT in caplog.text)
+
+
 def test_second_loss_before_both_sides_agree(
     consumer: Consumer,
     tables: psycopg.Connection[Any],
@@ -451,7 +465,7 @@ def test_acknowledgement_that_no_crash_can_have_undone(
     """The log does not speak of it."""
     acknowledge(consumer, tables)
     if how == "the server was heard of long after":
-        monkeypatch.setattr(intake, "UNDONE_WITHIN", 0.2)
+        monkeypatch.setattr(held, "REMEMBERED", 0.2)
         acknowledged_at = time.monotonic()
         consumer.drain_until(lambda: consumer.intake._turns.confirmed_at > acknowledged_at + 0.2)
         consumer.lose()
