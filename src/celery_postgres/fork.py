@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from .errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +90,8 @@ def _in_child() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for session in sessions:
         if session.broken is None:
-            os.dup2(nowhere, session.fileno(), inheritable=False)
+            with suppress(DatabaseUnavailable):  # another thread was just ending it
+                os.dup2(nowhere, session.fileno(), inheritable=False)
             session.abandon()
     os.close(nowhere)
 
