@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states
 
+from celery_postgres.backoff import LONGEST
+
 from .history import EVERYBODY, OK, UNKNOWN
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ PROBED_WITHIN_S = 10.0
 #: A fault may strike between the end of a task and the moment in which its acknowledgement is on the disk.
 #: While the database is out of reach the result waits, and the acknowledgement waits for that.
 SETTLED_WITHIN_S = 1.5
+
+#: What the server had no room for is tried again after a pause that has grown meanwhile.
+SETTLED_WITHIN_S_OF_ROOM = LONGEST + SETTLED_WITHIN_S
 
 #: Faults that undo what the server had not written yet. Whose message another then executes, says so.
 CRASHES = ("CrashServer", "KillBackend", "PromoteStandby")
@@ -122,7 +127,10 @@ def _check_duplicates(history: History, verdict: Verdict, arena: Arena) -> None:
             continue
         executions.sort(key=lambda execution: execution.begun)
         for number, again in enumerate(executions[1:], 1):
-            cause = _explain(history, key, executions[:number], again)
+            causes = explanations(history, key, executions[:number], again)
+            # One that has to be told only where nothing else explains it.
+            silent = [cause for cause in causes if cause not in CRASHES or key[0] in told]
+            cause = next(iter(silent or causes), None)
             if cause is None and key[0] in undone:
                 cause = "undone claim"
             if cause is None and key[1] and number < len(history.executions.get((key[0], key[1] - 1), ())):
@@ -138,17 +146,20 @@ def _check_duplicates(history: History, verdict: Verdict, arena: Arena) -> None:
                 break
 
 
-def _explain(history: History, key: Key, before: list[Execution], again: Execution) -> str | None:
-    """The fault that hit an earlier executor between its beginning and its acknowledgement."""
+def explanations(history: History, key: Key, before: list[Execution], again: Execution) -> list[str]:
+    """The faults that hit an earlier executor between its beginning and its acknowledgement."""
+    causes = []
     for execution in before:
         end = again.begun if execution.ended is None else _settled(history, execution.ended)
-        for fault in history.faults:
-            if fault.excuses and fault.hits(execution.worker) and _overlap(fault, execution.begun, end):
-                return fault.kind
+        causes += [
+            fault.kind
+            for fault in history.faults
+            if fault.excuses and fault.hits(execution.worker) and _overlap(fault, execution.begun, end)
+        ]
     entry = history.published.get(key[0])
     if entry is not None and entry.outcome != OK and not again.redelivered:
-        return "unknown outcome"
-    return None
+        causes.append("unknown outcome")
+    return causes
 
 
 def _settled(history: History, ended: float) -> float:
@@ -156,7 +167,8 @@ def _settled(history: History, ended: float) -> float:
     latest = ended + SETTLED_WITHIN_S
     for fault in sorted(history.faults, key=lambda fault: fault.begun):
         if EVERYBODY in fault.victims and fault.begun <= latest and fault.ended >= ended:
-            latest = max(latest, fault.ended + SETTLED_WITHIN_S)
+            within = SETTLED_WITHIN_S_OF_ROOM if fault.kind == "FillDisk" else SETTLED_WITHIN_S
+            latest = max(latest, fault.ended + within)
     return latest
 
 
