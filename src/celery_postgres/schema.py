@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .dsn import Dsn
 
-VERSION = "1.7"
+VERSION = "1.8"
 """The revision that this release was written for."""
 
 # First of all, and whatever the role's own are: twenty workers may wait in line for one.

@@ -16,8 +16,11 @@ from kombu import Connection
 
 from tests.fixtures.waiting import PATIENCE_S, eventually
 
+from .commands import answer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conftest import Shop
 
@@ -280,6 +283,70 @@ def test_id_that_was_sent_twice(shop: Shop) -> None:
     assert shop.state(task_id) == "scheduled"
 
 
+# -- once more ----------------------------------------------------------------------------------------
+
+
+def test_failed_and_waits_again(shop: Shop, tmp_path: Path) -> None:
+    """What is redriven waits as if it had never run, whatever is recorded of that."""
+    shop.send("record", queue="nobody")
+    task_id = fail_and_die(shop, tmp_path / "end")
+    redrive(shop, task_id, "--to", "nobody")
+    job = shop.job(task_id)
+    assert job is not None
+    assert recorded(shop, task_id) == "FAILURE"
+    assert (job["state"], job["started_on"], job["completed_on"]) == ("created", None, None)
+    assert (job["worker"], job["deliveries"], job["tracked"]) == (None, 1, True)
+
+
+def test_failed_and_runs_again(shop: Shop, tmp_path: Path) -> None:
+    """What is redriven runs until it ends again; then that end is told, already before its message goes."""
+    end = tmp_path / "end"
+    task_id = fail_and_die(shop, end)
+    run_again(shop, task_id)
+    job = shop.job(task_id)
+    assert job is not None
+    assert recorded(shop, task_id) == "FAILURE"
+    assert (job["state"], job["started_on"], job["completed_on"]) == ("active", None, None)
+    assert job["worker"].startswith(os.uname().nodename)
+    shop.database.execute(
+        "UPDATE celery.result SET finished_at = now(), updated_at = now() WHERE task_id = %s", (task_id,)
+    )
+    job = shop.job(task_id)
+    assert job is not None
+    assert (job["state"], job["completed_on"] is not None) == ("failed", True)
+    end.touch()
+    wait_for_state(shop, task_id, "completed")
+
+
+def test_count_of_what_runs_again(shop: Shop, tmp_path: Path) -> None:
+    """A job that runs once more is counted among those that run, and not among those that failed."""
+    task_id = fail_and_die(shop, tmp_path / "end")
+    failed = counted(shop).get("failed", 0)
+    run_again(shop, task_id)
+    assert counted(shop).get("failed", 0) == failed
+    eventually(lambda: counted(shop) == looked_at(shop))
+
+
+def test_end_whose_acknowledgement_was_lost(shop: Shop) -> None:
+    """A message that is delivered once more after its task has ended waits, and runs, again."""
+    task_id = shop.send("add", 1, 2, queue="lost")
+    with Connection(shop.url) as connection:
+        message = connection.default_channel.basic_get("lost")
+        store(shop, "SUCCESS", task_id)
+        assert shop.state(task_id) == "completed"
+        message.requeue()
+        job = shop.job(task_id)
+        assert job is not None
+        assert (job["state"], job["started_on"], job["completed_on"]) == ("created", None, None)
+        again = connection.default_channel.basic_get("lost")
+        job = shop.job(task_id)
+        assert job is not None
+        assert (job["state"], job["started_on"], job["completed_on"]) == ("active", None, None)
+        assert counted(shop) == looked_at(shop)
+        again.ack()
+    wait_for_state(shop, task_id, "completed")
+
+
 # -- what is in the way -------------------------------------------------------------------------------
 
 
@@ -308,6 +375,26 @@ def test_counts_are_those_of_the_jobs(shop: Shop) -> None:
     eventually(lambda: counted(shop) == looked_at(shop))
 
 
+def fail_and_die(shop: Shop, end: Path) -> str:
+    """A task that has failed and was rejected for it; run once more, it runs until there is this file."""
+    task_id = shop.send("fail_at_first", str(end), queue="early")
+    job = wait_for_state(shop, task_id, "dead")
+    assert job["started_on"] < job["completed_on"]
+    return task_id
+
+
+def redrive(shop: Shop, task_id: str, *options: str) -> None:
+    assert answer(shop, "celery-postgres", "dead", "redrive", task_id, *options)["redriven"] == 1
+
+
+def run_again(shop: Shop, task_id: str) -> None:
+    """Redrive it, and return when its code runs once more."""
+    redrive(shop, task_id)
+    shop.site.record.wait_until(
+        lambda _: len(shop.site.record.of(task_id)) == 2, timeout_s=15, what="second run"
+    )
+
+
 def waits(shop: Shop, task_id: str) -> bool:
     return messages(shop, task_id) > 0
 
@@ -329,7 +416,7 @@ def store(shop: Shop, state: str, task_id: str = "by hand", created_at: str | No
     """What a backend records."""
     shop.database.execute(
         "INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta, created_at,"
-        " finished_at) VALUES (%s, %s, 'application/json', 'utf-8', '{}', %s, now())",
+        " started_at, finished_at) VALUES (%s, %s, 'application/json', 'utf-8', '{}', %s, now(), now())",
         (task_id, state, created_at),
     )
     return task_id

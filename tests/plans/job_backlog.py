@@ -41,3 +41,12 @@ SELECT CASE n WHEN 77 THEN 'result 77' ELSE md5('r' || n) END,
        now() - n * interval '1 s', now()
   FROM generate_series(1, {JOBS}) n;
 """
+
+# All that is claimed, and a tenth of what waits or is dead, with the newest, has ended before.
+ENDED_BEFORE = """
+INSERT INTO celery.result (task_id, state, content_type, content_encoding, meta, created_at, started_at,
+                           finished_at, updated_at)
+SELECT task_id, 'FAILURE', 'application/json', 'utf-8', '', enqueued_at, enqueued_at, enqueued_at, enqueued_at
+  FROM celery.message WHERE id <= 100 OR id % 10 = 1;
+ANALYZE celery.result
+"""

@@ -21,6 +21,8 @@ _OBJECTS = {
         FROM pg_constraint WHERE connamespace = {s} AND contype <> 'n'""",
     "index": """SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid)
         FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = {s}""",
+    "view": """SELECT relname, pg_get_viewdef(oid) FROM pg_class
+       WHERE relnamespace = {s} AND relkind = 'v'""",
     "sequence": """SELECT sequencename, data_type::text, start_value, increment_by, cycle
         FROM pg_sequences WHERE schemaname = %(schema)s""",
     "function": "SELECT proname FROM pg_proc WHERE pronamespace = {s}",

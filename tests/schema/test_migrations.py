@@ -60,6 +60,16 @@ def upgrade(url: str, name: str) -> None:
     schema.upgrade(dsn.parse(url), name)
 
 
+def set_up(url: str, name: str, version: str) -> None:
+    """Make the schema of an earlier release."""
+    whole = schema.script(name)
+    step = f"-- Running upgrade {version} ->"
+    earlier = whole[: whole.index(step)] + "COMMIT;" if step in whole else whole
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(earlier.encode())
+    assert execute(url, "SELECT version_num FROM {}.schema_version", name) == [(version,)]
+
+
 def execute(url: str, query: str, *names: str) -> list[tuple[object, ...]]:
     """Run statements, with identifiers in place of `{}`."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -134,21 +144,28 @@ def test_script_by_hand_makes_the_same(url, name) -> None:
     assert by_hand == describe(url, name)
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.4", "1.5", schema.VERSION])
+@pytest.mark.parametrize("version", ["1.1", "1.4", "1.5", "1.7", schema.VERSION])
 def test_script_by_hand_upgrades(url, plain, version) -> None:
     """`migrate --sql --from VERSION` brings a schema of an earlier release to where `migrate` brings it."""
-    whole = schema.script(plain)
-    step = f"-- Running upgrade {version} ->"
-    earlier = whole[: whole.index(step)] + "COMMIT;" if step in whole else whole
+    set_up(url, plain, version)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(earlier.encode())
-        assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(version,)]
         connection.execute(schema.script(plain, present=version).encode())
     by_hand = describe(url, plain)
     assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(schema.VERSION,)]
     drop(url, plain)
     upgrade(url, plain)
     assert by_hand == describe(url, plain)
+
+
+def test_upgrade_keeps_what_reads_the_views(url, plain) -> None:
+    """Who was granted a view may go on reading it, and a view of one's own over it stays."""
+    set_up(url, plain, "1.7")
+    execute(url, "GRANT SELECT ON {}.job TO pg_monitor", plain)
+    execute(url, "CREATE VIEW {}.mine AS SELECT id, state FROM {}.job", plain, plain)
+    upgrade(url, plain)
+    assert execute(url, "SELECT version_num FROM {}.schema_version", plain) == [(schema.VERSION,)]
+    assert execute(url, "TABLE {}.mine", plain) == []
+    assert execute(url, f"SELECT has_table_privilege('pg_monitor', '{plain}.job', 'SELECT')") == [(True,)]
 
 
 def test_script_for_another_version_changes_nothing(url, plain) -> None:

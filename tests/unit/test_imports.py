@@ -49,6 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "migrations.versions.v1_4_liveness",
         "migrations.versions.v1_5_published",
         "migrations.versions.v1_7_dead_letters",
+        "migrations.versions.v1_8_runs_again",
     ),
     "connection": ("encoding", "exposure", "wire", "fork", "connection", "direct"),
     "verbs": (

@@ -141,6 +141,17 @@ def fail(self: Any) -> None:
     raise RuntimeError("as asked")
 
 
+@app.task(bind=True, name="probe.fail_at_first", acks_late=True, acks_on_failure_or_timeout=False)
+def fail_at_first(self: Any, path: str) -> None:
+    """Fail and be rejected on the first delivery; on any other, run until there is such a file."""
+    note(self, "begin")
+    if not self.request.delivery_info["redelivered"]:
+        raise RuntimeError("as asked")
+    while not Path(path).exists():
+        time.sleep(0.02)
+    note(self, "end")
+
+
 @app.task(bind=True, name="probe.retry_twice", max_retries=2)
 def retry_twice(self: Any, countdown: float) -> None:
     note(self, "begin")
