@@ -165,9 +165,9 @@ def test_unroutable_mandatory_message_is_returned(connection, new_name):
     name = new_name()
     producer = Producer(connection.channel(), on_return=on_return)
     producer.publish("lost", routing_key=name, mandatory=True)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not returned and time.monotonic() < deadline:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=20)
     assert returned == [(312, "", name)]
 
 

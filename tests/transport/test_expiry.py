@@ -3,32 +3,71 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from tests.fixtures.waiting import eventually
 
 from .inbox import Inbox, bodies_of, missing, size
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kombu import Queue
+
+    from tests.fixtures.broker import Broker
+
 pytestmark = pytest.mark.differs(redis="nothing expires and no queue is limited")
+
+
+@pytest.fixture
+def life(broker: Broker) -> float:
+    """Seconds for which something lives: longer than any test, where its time can be made to pass."""
+    return 600.0 if broker.ours else 1.0
+
+
+@pytest.fixture
+def age(broker: Broker) -> Callable[[Queue, float], None]:
+    """Lets seconds pass for a queue and its messages: in their rows, where there are any."""
+
+    def age(queue: Queue, seconds: float) -> None:
+        if not broker.ours:
+            time.sleep(seconds)
+            return
+        earlier = (seconds, queue.name)
+        with psycopg.connect(broker.url, autocommit=True) as database:
+            database.execute(
+                "UPDATE celery.queue SET used_at = used_at - %s * interval '1 s' WHERE name = %s", earlier
+            )
+            database.execute(
+                "UPDATE celery.message SET expires_at = expires_at - %s * interval '1 s'"
+                " WHERE queue_id = (SELECT id FROM celery.queue WHERE name = %s)",
+                earlier,
+            )
+
+    return age
 
 
 class TestMessageTtl:
     """`expiration` of a message, `x-message-ttl` of a queue."""
 
-    def test_message_expires(self, new_queue, publish):
+    def test_message_expires(self, new_queue, publish, life, age):
         """After its time a message is not delivered, and does not count."""
         queue = new_queue()
-        publish(queue, "short", expiration=2)
+        publish(queue, "short", expiration=life)
         assert size(queue) == 1
+        age(queue, 1.1 * life)
         eventually(lambda: size(queue) == 0)
         assert queue.get() is None
 
-    def test_queue_gives_its_messages_a_time(self, new_queue, publish):
+    def test_queue_gives_its_messages_a_time(self, new_queue, publish, life, age):
         """`x-message-ttl` holds for everything in the queue."""
-        queue = new_queue(message_ttl=2)
+        queue = new_queue(message_ttl=life)
         publish(queue, 1, 2)
         assert size(queue) == 2
+        age(queue, 1.1 * life)
         eventually(lambda: size(queue) == 0)
         assert queue.get() is None
 
@@ -46,24 +85,26 @@ class TestMessageTtl:
         with Inbox(channel, queue) as inbox:
             inbox.stays_empty()
 
-    def test_delivered_message_does_not_expire(self, new_queue, publish, channel):
+    def test_delivered_message_does_not_expire(self, new_queue, publish, channel, life, age):
         """Once a consumer holds it, time no longer matters."""
         queue = new_queue()
         with Inbox(channel, queue) as inbox:
-            publish(queue, "held", expiration=1)
+            publish(queue, "held", expiration=life)
             (message,) = inbox.take(1)
+            age(queue, 1.1 * life)
             inbox.stays_empty(1.2)
             message.ack()
             assert message.payload == "held"
         assert size(queue) == 0
 
-    def test_returned_message_keeps_its_deadline(self, new_queue, publish, connection):
+    def test_returned_message_keeps_its_deadline(self, new_queue, publish, connection, life, age):
         """A message that comes back after its time is gone."""
         queue = new_queue()
         with Inbox(connection.channel(), queue) as inbox:
-            publish(queue, "held", expiration=1)
+            publish(queue, "held", expiration=life)
             (message,) = inbox.take(1)
-            inbox.stays_empty(1.2)
+            age(queue, 1.1 * life)
+            inbox.stays_empty()
         message.requeue()
         eventually(lambda: size(queue) == 0)
         assert queue.get() is None
@@ -81,41 +122,45 @@ class TestMessageTtl:
 class TestQueueExpiry:
     """`x-expires`: a queue that nobody uses goes."""
 
-    def test_unused_queue_goes_and_consumed_one_stays(self, new_queue, connection, channel):
+    def test_unused_queue_goes_and_consumed_one_stays(self, new_queue, connection, channel, life, age):
         """A consumer is use; without one the queue is gone after its time."""
-        unused, used = new_queue(expires=0.4), new_queue(expires=0.4)
+        unused, used = new_queue(expires=life), new_queue(expires=life)
         with Inbox(channel, used) as inbox:
+            for queue in (unused, used):
+                age(queue, 1.1 * life)
             inbox.stays_empty(1.2)
             assert missing(connection, unused.name)
             assert not missing(connection, used.name)
 
-    def test_messages_do_not_keep_it(self, new_queue, publish, connection):
+    def test_messages_do_not_keep_it(self, new_queue, publish, connection, life, age):
         """Publishing is not use: the queue goes with its messages."""
-        queue = new_queue(expires=0.4)
+        queue = new_queue(expires=life)
+        age(queue, 0.6 * life)
         publish(queue, 1, 2)
-        time.sleep(1.0)
-        assert missing(connection, queue.name)
+        age(queue, 0.6 * life)
+        eventually(lambda: missing(connection, queue.name))
         queue.declare()
         assert size(queue) == 0
 
-    def test_declaring_and_getting_is_use(self, new_queue, connection):
+    def test_declaring_and_getting_is_use(self, new_queue, connection, life, age):
         """Each of them starts the time again."""
-        queue = new_queue(expires=0.9)
+        queue = new_queue(expires=life)
         for _ in range(2):
-            time.sleep(0.5)
+            age(queue, 0.6 * life)
             queue.declare()
-            time.sleep(0.5)
+            age(queue, 0.6 * life)
             assert queue.get() is None
         assert not missing(connection, queue.name)
 
-    def test_time_begins_again_when_the_last_consumer_goes(self, new_queue, connection, channel):
+    def test_time_begins_again_when_the_last_consumer_goes(self, new_queue, connection, channel, life, age):
         """The queue outlives its consumer by its time, and no longer."""
-        queue = new_queue(expires=0.5)
+        queue = new_queue(expires=life)
         with Inbox(channel, queue) as inbox:
-            inbox.stays_empty(0.8)
+            age(queue, 1.1 * life)
+            inbox.stays_empty()
         assert not missing(connection, queue.name)
-        time.sleep(1.2)
-        assert missing(connection, queue.name)
+        age(queue, 1.1 * life)
+        eventually(lambda: missing(connection, queue.name))
 
 
 class TestMaxLength:
