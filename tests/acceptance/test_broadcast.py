@@ -41,7 +41,10 @@ def test_stopped_worker_leaves_nothing(site):
 
 @pytest.mark.parametrize("command", ["ping", "stats"])
 def test_remote_control_reaches_everybody(site, command):
-    """Without a destination, all workers answer within the second that Celery's tools wait."""
+    """Without a destination, all workers answer within the second that Celery's tools wait.
+
+    Not each time: the machine may stand still for as long.
+    """
     workers = [site.worker("-Q", "celery", pool=pool) for pool in ("solo", "threads")]
-    answers = getattr(site.control.inspect(timeout=1), command)()
-    assert set(answers) == {worker.nodename for worker in workers}
+    names = {worker.nodename for worker in workers}
+    eventually(lambda: set(getattr(site.control.inspect(timeout=1), command)() or ()) == names)

@@ -121,11 +121,11 @@ def test_beat(site, tmp_path):
     schedule = {"tick": {"task": "probe.record", "schedule": 1.0, "args": ["tick"]}}
     site.worker("-Q", "celery", pool="solo")
     argv = celery_argv("beat", "-s", str(tmp_path / "schedule"), "-l", "INFO")
+    began = time.monotonic()
     beat = site.start("beat", argv, beat_schedule=schedule)
-    # Not the first ones: beat counts from when it begins to connect.
+    # Of each single one beat or the worker may be late, and the next is not; the first comes at once.
     entries = site.record.wait_until(lambda entries: len(entries) >= 6, 30, "sixth tick")
-    times = [entry.monotonic for entry in entries[2:6]]
-    assert 2 < times[3] - times[0] < 10
+    assert 5 <= entries[5].monotonic - began < 20
     assert beat.stop() == 0
     beat.end()  # then all its lines are there
     sent = sum("Sending due task tick" in line for line in beat.lines)

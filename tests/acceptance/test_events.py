@@ -16,7 +16,7 @@ from celery.worker.heartbeat import Heart
 from celery_postgres.errors import DatabaseUnavailable, MessageTooLarge
 from celery_postgres.worker import events
 from celery_postgres.worker.events import Teller
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 from tests.fixtures.worker import POOLS
 
 if TYPE_CHECKING:
@@ -62,13 +62,15 @@ class Monitor:
         """The tasks of which this has been told, in the order in which it was."""
         return [event["uuid"] for event in self.events if event["type"] == kind]
 
-    def wait_for(self, kind: str, ids: list[str], timeout_s: float = 20) -> None:
+    def wait_for(self, kind: str, ids: list[str], timeout_s: float = PATIENCE_S) -> None:
         with self._grown:
             assert self._grown.wait_for(lambda: set(ids) <= set(self.told(kind)), timeout_s), kind
 
     def wait_until_heard(self) -> None:
         with self._grown:
-            arrived = self._grown.wait_for(lambda: any("worker" in e["type"] for e in self.events), 20)
+            arrived = self._grown.wait_for(
+                lambda: any("worker" in e["type"] for e in self.events), PATIENCE_S
+            )
             assert arrived, "no heartbeat"
 
     def __enter__(self) -> Monitor:
@@ -109,17 +111,22 @@ def test_an_event_leaves_although_nothing_else_happens(site, pool):
     with watched(site, pool) as (_worker, monitor):
         for _ in range(3):
             task_id = site.send("add", 1, 1)
-            monitor.wait_for("task-succeeded", [task_id], timeout_s=5)
+            monitor.wait_for("task-succeeded", [task_id], timeout_s=20)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_the_last_events_are_told_by_a_worker_that_ends(site, pool):
+def test_the_last_events_are_told_by_a_worker_that_ends(site, pool, tmp_path):
     """Warm shutdown: the task that was running is told to have succeeded, behind the loop's end."""
     with watched(site, pool) as (worker, monitor):
-        task_id = site.send("sleep_for", 1.5)
-        monitor.wait_for("task-started", [task_id])
-        assert worker.stop(signal.SIGTERM) == 0
-        monitor.wait_for("task-succeeded", [task_id], timeout_s=5)
+        task_id = site.send("hold", str(tmp_path / "go"))
+        site.record.wait_for_one(task_id)
+        if pool != "solo":  # which tells between its tasks
+            monitor.wait_for("task-started", [task_id])
+        worker.send_signal(signal.SIGTERM)
+        worker.wait_for_line("Warm shutdown")
+        (tmp_path / "go").touch()
+        assert worker.wait(30) == 0
+        monitor.wait_for("task-succeeded", [task_id])
 
 
 def test_events_are_told_behind_a_lost_session(site):

@@ -33,6 +33,8 @@ def test_killed_worker(site, pool, settings):
     victim = site.worker("-Q", "celery", **options, **settings)
     ids = [site.send("sleep_on", victim.nodename, 60) for _ in range(concurrency)]
     site.record.wait_for(ids)
+    if not late:  # a pool tells that a task began behind its beginning
+        eventually(lambda: site.broker.unacked() == 0)
     ids += [site.send("sleep_on", victim.nodename, 60) for _ in range(6)]
     site.worker("-Q", "celery", pool="threads", concurrency=8, **settings)
     begun = set(site.record.counts())
@@ -69,7 +71,7 @@ def test_killed_pool_process(site, count):
 def test_killed_parent_of_a_pool(site):
     """kill -9 of the worker's main process alone: what it held is run elsewhere."""
     victim = site.worker("-Q", "celery", worker_prefetch_multiplier=4, **LATE)
-    running = site.send("sleep_at_first", 3)
+    running = site.send("sleep_at_first", 60)
     site.record.wait_for_one(running)
     waiting = [site.send("record") for _ in range(3)]
     site.worker("-Q", "celery", pool="threads", concurrency=4, **LATE)

@@ -121,7 +121,8 @@ def test_move_between_queues(site):
         lambda _, message: message.headers["id"] in chosen and route(queues["right"]),
         app=site.client,
         source=["celery"],
-        timeout=3,
+        timeout=5,
+        limit=len(chosen),
     )
     assert ids_in(site, "right", len(chosen)) == Counter(chosen)
     assert ids_in(site, "celery", COUNT - len(chosen)) == Counter(set(ids) - chosen)
@@ -134,7 +135,9 @@ def test_moved_twice_is_moved(site):
     task_id = site.send("record", "there and back")
     for source, target in (("celery", "right"), ("right", "celery"), ("celery", "right")):
         destination = route(queues[target])
-        celery_migrate.move(lambda *_, to=destination: to, app=site.client, source=[source], timeout=1)
+        celery_migrate.move(
+            lambda *_, to=destination: to, app=site.client, source=[source], timeout=10, limit=1
+        )
     assert ids_in(site, "celery") == Counter()
     assert ids_in(site, "right", 1) == Counter([task_id])
 

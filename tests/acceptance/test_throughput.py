@@ -18,6 +18,8 @@ PUBLISHER = """
 import sys
 import probe
 publisher, count = int(sys.argv[1]), int(sys.argv[2])
+probe.record.app.amqp
+sys.stdin.readline()
 for number in range(count):
     probe.record.delay(publisher, number)
 print("published", flush=True)
@@ -40,6 +42,10 @@ def test_exactly_once(site, count):
         for number in range(PUBLISHERS)
     ]
     timeout_s = 60 + count / 100
+    for worker in workers:  # whose logs do not say that they are ready
+        eventually(site.control.inspect(destination=[worker.nodename], timeout=1).ping)
+    for publisher in publishers:
+        publisher.write("go\n")
     for publisher in publishers:
         publisher.wait_for_line("published", timeout_s)
         assert publisher.wait(20) == 0

@@ -63,7 +63,7 @@ class Reader:
     def listen(self, count: int) -> list[tuple[str, Any]]:
         """Everything heard, once it is `count` at least and nothing more comes."""
         while len(self.heard) < count:
-            self.connection.drain_events(timeout=5)
+            self.connection.drain_events(timeout=20)
         while self.drain(0.1):
             pass
         return self.heard
@@ -191,7 +191,7 @@ def test_entries_published_between_two_pages_come_once(connection, publisher, ha
         for number in range(2 * PAGE + 10):
             publisher.publish(number, exchange=NEWS)
     while not reader.heard:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=20)
     publisher.publish("meanwhile", exchange=NEWS)
     heard = [payload for _, payload in reader.listen(2 * PAGE + 11)]
     assert heard == [*range(2 * PAGE + 10), "meanwhile"]
@@ -205,7 +205,7 @@ def test_read_that_the_server_refuses_is_done_again_from_there(connection, publi
         for number in range(6 * PAGE):
             publisher.publish(number, exchange=NEWS)
     while not reader.heard:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=20)
     hand.begin()
     hand.sql("LOCK TABLE celery.broadcast IN ACCESS EXCLUSIVE MODE")
 

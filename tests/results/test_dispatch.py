@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -178,15 +177,18 @@ def test_header_of_groups_is_stored_with_its_body_too(
 
 def test_chord_at_work_does_not_expire(new_app: Callable[..., Celery], database_url: str) -> None:
     """However long it takes, as long as a part returns within half of `result_expires`."""
-    app = new_app(database_url, result_expires=2)
+    app = new_app(database_url, result_expires=600)
     declare_queue(app)
     inner = GroupResult("inner", [AsyncResult(f"g.{index}", app=app) for index in range(4)], app=app)
     app.backend.apply_chord(("g", [inner, AsyncResult("g.4", app=app)]), None)
     app.backend.set_chord_size("g", 5)
-    for index in range(5):
-        time.sleep(0.6)
-        app.backend.cleanup()
-        app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
+    with psycopg.connect(database_url, autocommit=True) as database:
+        for index in range(5):
+            for table in ("result", "group_result", "chord"):  # three tenths of it pass in the rows
+                earlier = f"UPDATE celery.{table} SET expires_at = expires_at - interval '180 s'"
+                database.execute(earlier.encode())
+            app.backend.cleanup()
+            app.backend.mark_as_done(f"g.{index}", index, part(app, "g", index))
     ((body,),) = rows(
         database_url, "SELECT convert_from(body, 'UTF8') FROM celery.message WHERE task_id LIKE 'body%'"
     )

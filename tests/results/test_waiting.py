@@ -31,36 +31,35 @@ if TYPE_CHECKING:
 
     from celery_postgres.embedded import EmbeddedPostgres
 
+# No poll comes to the rescue within a test: what arrives was told.
+NEVER = {"result_backend_transport_options": {"poll_interval": 600, "max_poll_interval": 600}}
+
 
 def test_result_that_is_there_already(app: Celery) -> None:
     app.backend.store_result("a", 1, states.SUCCESS)
-    assert AsyncResult("a", app=app).get(timeout=5) == 1
+    assert AsyncResult("a", app=app).get(timeout=PATIENCE_S) == 1
 
 
 @pytest.mark.parametrize("after_s", [0.0, 1.3])
 def test_waiting_caller_is_told_at_once(
-    app: Celery, new_app: Callable[..., Celery], database_url: str, after_s: float
+    new_app: Callable[..., Celery], database_url: str, after_s: float
 ) -> None:
-    """Within a fraction of the polls' interval, so it was the notification, also after a while."""
-    getter = Getter(app, "a")
+    """Without a poll, so it was the notification, also after a while."""
+    getter = Getter(new_app(database_url, **NEVER), "a")
     eventually(waits(database_url))
     getter.join(after_s)
-    begin = time.monotonic()
     store_elsewhere(new_app, database_url, "a", {"x": 1})
     assert getter.outcome() == {"x": 1}
-    assert getter.ended - begin < 2.0
 
 
 @pytest.mark.parametrize("size", [7_000, 9_000, 3_000_000])
 def test_result_larger_than_a_notification(
-    app: Celery, new_app: Callable[..., Celery], database_url: str, size: int
+    new_app: Callable[..., Celery], database_url: str, size: int
 ) -> None:
-    getter = Getter(app, "a")
+    getter = Getter(new_app(database_url, **NEVER), "a")
     eventually(waits(database_url))
-    begin = time.monotonic()
     store_elsewhere(new_app, database_url, "a", "x" * size)
     assert len(getter.outcome()) == size
-    assert getter.ended - begin < 4.0
 
 
 def test_no_time_to_wait_is_time_to_look(app: Celery) -> None:
@@ -86,7 +85,7 @@ def test_timeout_is_kept(app: Celery) -> None:
     begin = time.monotonic()
     with pytest.raises(CeleryTimeoutError):
         AsyncResult("never", app=app).get(timeout=0.3)
-    assert 0.25 < time.monotonic() - begin < 2.0
+    assert 0.25 < time.monotonic() - begin < 20
 
 
 def test_on_message_hears_of_every_state(
@@ -223,20 +222,17 @@ def test_join_of_a_group_in_its_order(app: Celery, new_app: Callable[..., Celery
     assert collected == [number * 10 for number in range(50)]
 
 
-def test_iter_native_yields_as_they_come(
-    app: Celery, new_app: Callable[..., Celery], database_url: str
-) -> None:
+def test_iter_native_yields_as_they_come(new_app: Callable[..., Celery], database_url: str) -> None:
+    app = new_app(database_url, **NEVER)
     group = GroupResult(uuid(), [AsyncResult(str(n), app=app) for n in range(3)], app=app)
     worker = new_app(database_url).backend
-    begin = time.monotonic()
     worker.store_result("1", "first", states.SUCCESS)
-    found = group.iter_native(timeout=20)
+    found = group.iter_native(timeout=PATIENCE_S)
     assert next(found)[0] == "1"
     worker.store_result("2", "second", states.SUCCESS)
     assert next(found)[0] == "2"
     worker.store_result("0", "third", states.SUCCESS)
     assert [(task_id, meta["result"]) for task_id, meta in found] == [("0", "third")]
-    assert time.monotonic() - begin < 4.0
 
 
 def test_then_is_called_while_anybody_waits(
@@ -295,7 +291,7 @@ def test_nobody_who_does_not_wait_is_told(
 
 def test_nothing_is_left_when_the_last_has_been_served(app: Celery, database_url: str) -> None:
     app.backend.store_result("a", 1, states.SUCCESS)
-    AsyncResult("a", app=app).get(timeout=5)
+    AsyncResult("a", app=app).get(timeout=PATIENCE_S)
     with pytest.raises(CeleryTimeoutError):
         AsyncResult("b", app=app).get(timeout=0.05)
     eventually(lambda: not waits(database_url)())
@@ -317,12 +313,11 @@ def test_polls_slow_down_while_nothing_new_is_found(
     app = new_app(database_url, result_backend_transport_options={"notify": False})
     app.backend.store_result("a", None, states.STARTED)
     heard: list[Any] = []
-    begin = time.monotonic()
-    getter = Getter(app, "a", on_message=heard.append, timeout=2)
-    assert isinstance(getter.outcome(), CeleryTimeoutError)
-    assert time.monotonic() - begin < 5
+    getter = Getter(app, "a", on_message=heard.append)
+    eventually(lambda: app.backend.result_consumer._listener._pause > 0.3)
     assert [meta["status"] for meta in heard] == [states.STARTED]
-    assert app.backend.result_consumer._listener._pause > 0.3
+    app.backend.store_result("a", 1, states.SUCCESS)
+    assert getter.outcome() == 1
 
 
 def test_lost_notification_costs_a_poll(new_app: Callable[..., Celery], database_url: str) -> None:
@@ -356,14 +351,15 @@ def test_session_that_is_terminated(app: Celery, new_app: Callable[..., Celery],
 def test_server_that_does_not_answer_keeps_nobody_over_his_time(new_app: Callable[..., Celery]) -> None:
     """One connects, for as long as that takes; the others wait no longer than they want to."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        app = new_app(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/any?connect_timeout=5")
-        first = Getter(app, "a", timeout=2)
+        app = new_app(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/any?connect_timeout=60")
+        first = Getter(app, "a", timeout=1)
         eventually(lambda: app.backend.result_consumer._listener._connecting)
         begin = time.monotonic()
         with pytest.raises(CeleryTimeoutError):
             AsyncResult("b", app=app).get(timeout=1)
-        assert time.monotonic() - begin < 3
-        assert isinstance(first.outcome(), CeleryTimeoutError)
+        assert time.monotonic() - begin < 30
+        assert first.is_alive()
+    assert isinstance(first.outcome(), CeleryTimeoutError)
 
 
 def test_lock_that_is_held_for_long(app: Celery, new_app: Callable[..., Celery], database_url: str) -> None:
@@ -408,7 +404,7 @@ def test_storing_survives_a_lost_session(app: Celery, database_url: str) -> None
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     app.backend.store_result("b", 2, states.SUCCESS)
-    assert AsyncResult("b", app=app).get(timeout=5) == 2
+    assert AsyncResult("b", app=app).get(timeout=PATIENCE_S) == 2
 
 
 @pytest.fixture
@@ -441,7 +437,7 @@ def run(url: str, *statements: str) -> None:
 def test_missing_right_is_told_to_who_waits(reader: tuple[Celery, str]) -> None:
     other, _ = reader
     with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
-        AsyncResult("a", app=other).get(timeout=5)
+        AsyncResult("a", app=other).get(timeout=PATIENCE_S)
     with pytest.raises(ConfigurationError, match=r"permission denied for table result: .*GRANT"):
         other.backend.store_result("a", 1, states.SUCCESS)
 
@@ -450,7 +446,7 @@ def test_right_that_was_missing_before_is_not_told(reader: tuple[Celery, str], d
     """A read that was refused, and whose answer nobody took in, says nothing to those who come later."""
     other, role = reader
     with pytest.raises(ConfigurationError):
-        AsyncResult("a", app=other).get(timeout=5)
+        AsyncResult("a", app=other).get(timeout=PATIENCE_S)
     listener = other.backend.result_consumer._listener
     with listener.waiting():
         refused = listener.ask(["a"])
@@ -563,12 +559,16 @@ def test_nobody_is_told_of_what_was_refused(
     worker = new_app(database_url).backend
     worker.store_result("set up", 1, states.SUCCESS)
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("ALTER TABLE celery.result ADD CHECK (task_id <> 'refused')")
-    getter = Getter(app, "refused", timeout=2)
-    eventually(waits(database_url))
-    with pytest.raises(BackendStoreError):
-        worker.store_result("refused", 1, states.SUCCESS)
-    assert isinstance(getter.outcome(), CeleryTimeoutError)
+        connection.execute("ALTER TABLE celery.result ADD CONSTRAINT refusing CHECK (task_id <> 'refused')")
+        getter = Getter(app, "refused")
+        eventually(waits(database_url))
+        with pytest.raises(BackendStoreError):
+            worker.store_result("refused", "first", states.SUCCESS)
+        getter.join(1)
+        assert getter.is_alive()
+        connection.execute("ALTER TABLE celery.result DROP CONSTRAINT refusing")
+    worker.store_result("refused", "second", states.SUCCESS)
+    assert getter.outcome() == "second"
 
     getter = Getter(app, "kept")
     eventually(waits(database_url))

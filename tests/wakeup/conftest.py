@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from kombu import Connection, Consumer
 
 from celery_postgres.wakeup import SLOTS, Bell
 from tests.fixtures.broker import broker, fresh_broker, pytest_configure, pytest_itemcollected
-from tests.fixtures.waiting import PATIENCE_S
+from tests.fixtures.waiting import PATIENCE_S, eventually
 from tests.fixtures.worker import pytest_runtest_makereport, site
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Sleeper:
     def __init__(self, url: str, prefetch_count: int, options: dict[str, Any]) -> None:
         self.may_ack = threading.Event()
         self.may_ack.set()
+        self.stops_at: str | None = None
+        """The message with which that is cleared."""
         self._url, self._prefetch_count, self._options = url, prefetch_count, options
         self.received: SimpleQueue[Any] = SimpleQueue()
         self._ready = threading.Event()
@@ -80,7 +83,10 @@ class Sleeper:
                         pass
 
     def _on_message(self, message: Any) -> None:
-        self.received.put(message.body.decode())
+        body = message.body.decode()
+        if body == self.stops_at:
+            self.may_ack.clear()
+        self.received.put(body)
         self.may_ack.wait()
         message.ack()
 
@@ -108,16 +114,45 @@ def new_publisher(fresh_broker: Broker) -> Iterator[Callable[..., Callable[[Any]
 
 
 @pytest.fixture
-def heard(fresh_broker: Broker, new_publisher: Callable[..., Any]) -> Iterator[Callable[[float], list[str]]]:
-    """The channels of the bells that were rung since the last call; waits so many seconds for the next."""
+def heard(fresh_broker: Broker, new_publisher: Callable[..., Any]) -> Iterator[Callable[..., list[str]]]:
+    """The channels of the bells that were rung between the last call and this one, which may wait first."""
     with psycopg.connect(fresh_broker.url, autocommit=True) as connection:
-        bell = Bell("celery")
+        bell, told = Bell("celery"), []
+        connection.add_notify_handler(lambda notify: told.append(notify.channel))
+        connection.execute("LISTEN now")
         for statement, _ in (bell.listen(), *map(bell.listen_at, range(SLOTS))):
             connection.execute(statement.text.encode())
-        yield lambda wait_s: [notify.channel for notify in connection.notifies(timeout=wait_s)]
+
+        def heard(wait_s: float = 0) -> list[str]:
+            time.sleep(wait_s)
+            connection.execute("NOTIFY now")  # comes behind all that was rung before
+            eventually(lambda: connection.execute("SELECT") and "now" in told)
+            end = told.index("now")
+            rung = told[:end]
+            del told[: end + 1]
+            return rung
+
+        yield heard
 
 
 @pytest.fixture
-def bells(heard: Callable[[float], list[str]]) -> Callable[[float], int]:
+def bells(heard: Callable[..., list[str]]) -> Callable[..., int]:
     """How many they were."""
-    return lambda wait_s: len(heard(wait_s))
+    return lambda wait_s=0: len(heard(wait_s))
+
+
+@pytest.fixture
+def waiting_together(fresh_broker: Broker) -> Iterator[Callable[[], int]]:
+    """How many consumers share the lock by which publishers see that somebody waits."""
+    query = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2
+        AND mode = 'ShareLock' AND granted AND classid = %s::bigint
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    lock_class = Bell("celery").lock_class % 2**32
+    with psycopg.connect(fresh_broker.url, autocommit=True) as connection:
+
+        def count() -> int:
+            row = connection.execute(query, [lock_class]).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        yield count
