@@ -118,9 +118,11 @@ def test_handler_that_raises_while_reading(session, on_signal):
     assert not session.alive()
 
 
-def test_handler_that_raises_while_waiting(session, on_signal):
+def test_handler_that_raises_while_waiting(session, on_signal, hand):
     """Nothing is lost: the answer comes later, to the call that it belongs to."""
-    sleep = Statement("sleep", "SELECT 4 FROM pg_sleep(3)")
+    sleep = Statement("sleep", "SELECT 4 FROM pg_advisory_xact_lock(1)")
+    hand.begin()
+    hand.sql("SELECT pg_advisory_xact_lock(1)")
 
     def limit() -> None:
         raise TimeLimit
@@ -134,6 +136,7 @@ def test_handler_that_raises_while_waiting(session, on_signal):
             session.wait(batch)
     finally:
         timer.join()
+        hand.commit()
     assert answers(session, TWO) == [2]
     assert batch.results[0].integer(0, 0) == 4
 

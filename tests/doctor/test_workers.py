@@ -26,6 +26,7 @@ def test_stopped_worker(doctor: Doctor, tmp_path: Folder) -> None:
     try:
         worker = site.worker("-Q", "celery", pool="solo")
         site.record.wait_for_one(site.send("record"))
+        eventually(lambda: doctor.admin.stored()["unacked"] == 0)
         assert [f.severity for f in doctor.findings("workers")] == [OK]
         worker.send_signal(signal.SIGSTOP)
         site.send("record")

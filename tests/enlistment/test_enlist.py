@@ -255,11 +255,11 @@ def test_message_lives_from_its_publish(shop):
     with Connection(shop.url) as connection:
         Queue("brief", message_ttl=0.5)(connection.default_channel).declare()
     with psycopg.connect(shop.url) as database:
-        database.execute("SELECT pg_sleep(0.6)")
+        (begun,) = database.execute("SELECT now() FROM pg_sleep(0.6)").fetchone()
         with enlist(database):
             shop.send(1, queue="brief")
-    left = "SELECT expires_at > enqueued_at, enqueued_at > now() - interval '0.5 s' FROM celery.message"
-    assert shop.observer.execute(left).fetchall() == [(True, True)]
+    left = "SELECT expires_at > enqueued_at, enqueued_at >= %s + interval '0.6 s' FROM celery.message"
+    assert shop.observer.execute(left, [begun]).fetchall() == [(True, True)]
 
 
 def test_maximal_length_holds(shop):

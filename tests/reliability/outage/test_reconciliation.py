@@ -14,7 +14,7 @@ import celery_postgres  # noqa: F401  registers the schemes
 from celery_postgres import held, intake, recovery
 from celery_postgres.errors import DatabaseUnavailable
 from tests.fixtures.proxy import Proxy
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 
 from .conftest import database
 
@@ -89,7 +89,7 @@ class Consumer:
 
     def find(self) -> None:
         self.proxy.forward.set()
-        assert self.intake.session.wait_home(10)
+        assert self.intake.session.wait_home(PATIENCE_S)
 
     def close(self) -> None:
         self.proxy.forward.set()
@@ -99,7 +99,10 @@ class Consumer:
 
 
 @pytest.fixture
-def consumer(database_url: str) -> Iterator[Consumer]:
+def consumer(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
+    """One that forgets nothing of what it acknowledged, however long a test takes on a busy machine."""
+    for module, name in ((intake, "UNDONE_WITHIN"), (held, "REMEMBERED")):
+        monkeypatch.setattr(module, name, 600.0)
     made = Consumer(database_url)
     yield made
     made.close()

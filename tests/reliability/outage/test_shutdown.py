@@ -31,6 +31,8 @@ def test_stops_within_seconds(
     own_site.record.wait_for_one(running)
     waiting = [own_site.send("record") for _ in range(2)]
     eventually(lambda: own_site.broker.unacked() == 3)
+    # What Celery does not know to run it does not cancel.
+    eventually(lambda: own_site.inspect(worker).active()[worker.nodename])
     embedded_server.halt("immediate")
     worker.wait_for_line(AWAY)
     worker.send_signal(number)

@@ -139,7 +139,7 @@ def test_full_server_is_not_pressed(url, fault, caplog) -> None:
         pytest.raises(DatabaseRejected, match="free space on the server's disk"),
     ):
         connection.Producer(routing_key="q").publish("x", retry=True)
-    assert 0.5 < time.monotonic() - begin < 5
+    assert 0.5 < time.monotonic() - begin < 20
     assert 2 <= fault.attempts <= 20
     assert caplog.text.count("the server has no room") == 1
 

@@ -197,7 +197,7 @@ class TestConsumedMeanwhile:
                 queue = connection.SimpleQueue("q", no_ack=True)
                 with suppress(queue.Empty):
                     while True:
-                        received.append(queue.get(timeout=1).payload)
+                        received.append(queue.get(block=False).payload)
 
         def consume_meanwhile() -> None:
             assert proxy.answered.wait(20)
