@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tests.fixtures.waiting import PATIENCE_S, wait_until
 from .owners import WAIT, Place, finish, first_line
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 ENDINGS = {
@@ -43,11 +45,32 @@ def test_an_owner_that_is_ended(place: Place, number: signal.Signals) -> None:
     place.expect_nothing_left()
 
 
+def own_that_makes_the_data(place: Place, directory: Path | None = None) -> subprocess.Popen[str]:
+    """An owner whose initdb is at work; another one if that was over before anybody looked."""
+
+    def found(folder: str) -> bool:
+        made = (
+            place.temporary.glob(f"*/server/{folder}/*")
+            if directory is None
+            else directory.glob(f"{folder}/*")
+        )
+        return any(made)
+
+    while True:
+        owner = place.own(directory=directory)
+        wait_until(lambda: found("data.unfinished") or found("data"), "initdb to begin")
+        if found("data.unfinished"):
+            return owner
+        finish(owner, "")
+        if directory is not None:
+            shutil.rmtree(directory)
+        place.expect_nothing_left()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_owner_that_is_ended_while_it_makes_the_data(place: Place, number: signal.Signals) -> None:
     """Nothing is left when the signal arrives before there is a server."""
-    owner = place.own()
-    wait_until(lambda: [*place.temporary.glob("*/server/data.unfinished/*")], "initdb to begin")
+    owner = own_that_makes_the_data(place)
     os.killpg(owner.pid, number)
     finish(owner)
     place.expect_nothing_left()
@@ -83,8 +106,7 @@ def test_a_directory_stays_when_its_owner_is_killed(place: Place) -> None:
 def test_data_that_was_never_finished_is_made_anew(place: Place) -> None:
     """A directory whose first owner was killed in initdb can be used by the next."""
     directory = place.folder / "kept"
-    owner = place.own(directory=directory)
-    wait_until(lambda: [*directory.glob("data.unfinished/*")], "initdb to begin")
+    owner = own_that_makes_the_data(place, directory)
     owner.kill()
     finish(owner)
     heir = place.own(directory=directory)
