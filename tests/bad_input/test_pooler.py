@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import statistics
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from celery_postgres.sql import Statement
 from tests.fixtures.broker import Broker
 from tests.fixtures.pooler import pooler
 from tests.fixtures.record import Record
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import PATIENCE_S, eventually
 from tests.fixtures.worker import Site
 
 from .admin import connect, publish, refusal, take
@@ -84,9 +85,12 @@ def test_results(pooled_url):
             for number in range(5):
                 elsewhere.backend.store_result(str(number), number, "SUCCESS")
             assert [future.result(20) for future in waiting] == list(range(5))
-        begin = time.monotonic()
-        assert AsyncResult("0", app=app).get(timeout=5) == 0
-        assert time.monotonic() - begin < 1
+        took = []
+        for _ in range(5):
+            begin = time.monotonic()
+            assert AsyncResult("0", app=app).get(timeout=PATIENCE_S) == 0
+            took.append(time.monotonic() - begin)
+        assert statistics.median(took) < 1
     finally:
         for made in (app, elsewhere):
             made.backend.result_consumer.stop()
@@ -136,10 +140,12 @@ def site(pooled_url, tmp_path):
 def test_worker(admin, site):
     """A worker starts, runs tasks at the latency of the poll, and ends."""
     worker = site.worker()
+    took = []
     for _ in range(3):
         begin = time.monotonic()
         site.record.wait_for_one(site.send("record"))
-        assert time.monotonic() - begin < 3
+        took.append(time.monotonic() - begin)
+    assert statistics.median(took) < 3
     assert worker.stop() == 0
     assert not any(admin.stored().values())
 
@@ -201,14 +207,12 @@ class TestSessionMode:
         site = Site(Broker(url), Record(tmp_path / "record"), {"task_acks_late": True})
         try:
             victim = site.worker()
-            begin = time.monotonic()
             running = site.send("sleep_on", victim.nodename, 120)
             site.record.wait_for_one(running)
-            assert time.monotonic() - begin < 5
             ids = [running] + [site.send("sleep_on", victim.nodename, 120) for _ in range(3)]
             site.worker()
             victim.send_signal_to_all(signal.SIGKILL)
-            site.record.wait_for(ids, "end", timeout_s=15)
+            site.record.wait_for(ids, "end", timeout_s=20)  # a beat is missed after 30
             assert not any(SAID in line for line in victim.lines)
         finally:
             site.close()

@@ -68,15 +68,16 @@ def test_consumer_that_leaves(consumer: Consumer) -> None:
     consumer.intake.turn()
     begin = time.monotonic()
     consumer.intake.cancel(consumer.intake._roster.subscriptions[0])
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
     consumer.drain_until(lambda: unacked(consumer.url) == 0)
 
 
-def test_what_somebody_waits_for(consumer: Consumer) -> None:
+def test_what_somebody_waits_for(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits has a limit of his own, and the server may take its time."""
     consumer.consume()
     pid = consumer.intake.session.backend_pid
     consumer.intake.session.run((Statement("nap", "SELECT pg_sleep(2.5)"), ()))
+    monkeypatch.setattr(intake, "STALE_AFTER", 60.0)  # for the other answers the machine may take its time
     publish(consumer.url, "later")
     consumer.drain_until(lambda: consumer.got)
     assert consumer.intake.session.backend_pid == pid
