@@ -64,6 +64,9 @@ class Pool(NamedTuple):
 def pool(request: pytest.FixtureRequest, new_site: Callable[..., Site]) -> Iterator[Pool]:
     site = new_site(worker_prefetch_multiplier=1)
     worker = site.worker("-E", "-Q", "celery,left,right", pool=request.param)
+    # Celery's green pools declare the queue of remote control in a greenlet, which may come behind "ready":
+    # what is told before that is told to nobody.
+    eventually(site.control.inspect(destination=[worker.nodename], timeout=1).ping)
     yield Pool(request.param, site, worker)
     worker.end()
 
