@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ SETTLED_WITHIN_S_OF_ROOM = LONGEST + SETTLED_WITHIN_S
 CRASHES = ("CrashServer", "KillBackend", "PromoteStandby")
 
 STATES = ("ready", "unacked", "delayed")
+
+#: Of a publisher: one that was started just before publishing ended does not handle the signal yet.
+ENDED_AS_TOLD = (None, 0, -signal.SIGTERM)
 
 #: What Celery itself writes with a traceback: when a process of its pool was killed; when a task could not
 #: publish its retry, which ends the task; and of any broker's connection that is gone.
@@ -207,7 +211,7 @@ def _check_processes(arena: Arena, verdict: Verdict) -> None:
     verdict.wrong += [
         f"{publisher.name} has ended by itself, with {publisher.popen.returncode}"
         for publisher in arena.publishers
-        if publisher.popen is not None and publisher.popen.returncode
+        if publisher.popen is not None and publisher.popen.returncode not in ENDED_AS_TOLD
     ]
 
 

@@ -101,8 +101,7 @@ class Consumer:
 @pytest.fixture
 def consumer(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
     """One that forgets nothing of what it acknowledged, however long a test takes on a busy machine."""
-    for module, name in ((intake, "UNDONE_WITHIN"), (held, "REMEMBERED")):
-        monkeypatch.setattr(module, name, 600.0)
+    monkeypatch.setattr(held, "REMEMBERED", 600.0)
     made = Consumer(database_url)
     yield made
     made.close()
