@@ -35,7 +35,7 @@ def test_status(shared):
 def test_inspect(shared):
     """`celery inspect` reaches every worker, also without naming it."""
     site, worker = shared
-    answer = json.loads(site.run("inspect", "--json", "--timeout", "3", "active_queues"))
+    answer = json.loads(site.run("inspect", "--json", "--timeout", "5", "active_queues"))
     (queues,) = answer.values()
     assert list(answer) == [worker.nodename]
     assert [queue["name"] for queue in queues] == ["celery"]

@@ -84,7 +84,7 @@ def test_worker_that_does_not_start(admin, tmp_path) -> None:
         "ALTER TABLE celery_verify.consumer ADD CHECK (host = 'nobody')",
     )
     process = start(
-        admin.url, "--in-schema", "celery_verify", "--timeout", "3", env={"TMPDIR": str(tmp_path)}
+        admin.url, "--in-schema", "celery_verify", "--timeout", "8", env={"TMPDIR": str(tmp_path)}
     )
     try:
         assert "did not get ready" in process.wait_for_line("FAIL  priority")
