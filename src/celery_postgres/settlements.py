@@ -35,7 +35,7 @@ class Settlements:
     def __init__(self, consumer_id: UUID, held: Held, *, keep_rejected: bool) -> None:
         self._held = held
         self._tried: set[Claimed] = set()
-        """Whose acknowledgement was sent, and the answer did not come."""
+        """Whose acknowledgement or rejection was sent, and the answer did not come."""
         self._consumer_id = consumer_id
         self._keep_rejected = keep_rejected
         self._acks: list[Claimed] = []
@@ -68,7 +68,8 @@ class Settlements:
         """These are not held any more: what was said of them is not sent, as it might hit another message.
 
         Returns those that another consumer has, or had: all but what we gave back, and what is gone since an
-        acknowledgement of ours was received. One that was sent may have been, unless the message is `taken`.
+        acknowledgement of ours was received. One that was sent may have been, unless the message is `taken`;
+        and a rejection may have been in any case, since what it leaves in dead_letter looks as if it were.
         """
         gone = set(lost)
         received = self._tried.difference(taken)
@@ -78,8 +79,8 @@ class Settlements:
         acknowledged = [claimed for claimed in self._acks if claimed in gone and claimed in received]
         if acknowledged:
             self._held.settled(acknowledged, ack_call(self._consumer_id, acknowledged))
+        given_back = {*self._releases, *(claimed for claimed, _ in self._rejects if claimed in self._tried)}
         self._tried.clear()
-        given_back = {*self._releases, *(claimed for claimed, _ in self._rejects)}
         self._acks = [claimed for claimed in self._acks if claimed not in gone]
         self._releases = [claimed for claimed in self._releases if claimed not in gone]
         self._rejects = [(claimed, reason) for claimed, reason in self._rejects if claimed not in gone]
@@ -137,7 +138,7 @@ class Settlements:
         self, turn: Turn, queue: Callable[[int], Queue | None], refilled: Callable[[Iterable[int]], None]
     ) -> None:
         rejects, self._rejects = self._rejects, []
-        turn.on_failure(lambda: self._rejects.extend(rejects))
+        turn.on_failure(lambda: self._put_rejects_back(rejects))
         by_queue: dict[tuple[int, str], list[Claimed]] = {}
         for message, reason in rejects:
             by_queue.setdefault((message.queue_id, reason), []).append(message)
@@ -146,7 +147,15 @@ class Settlements:
                 burial = Burial(self._consumer_id, some, queue(queue_id), reason, keep=self._keep_rejected)
                 for call, reader in burial.steps(refilled):
                     turn.add(call, reader)
-                turn.on_success(partial(self._held.settled, some, burial.repeatable))
+                turn.on_success(partial(self._buried, some, burial))
+
+    def _put_rejects_back(self, rejects: list[tuple[Claimed, str]]) -> None:
+        self._rejects.extend(rejects)
+        self._tried.update(claimed for claimed, _ in rejects)
+
+    def _buried(self, rejected: Sequence[Claimed], burial: Burial) -> None:
+        self._tried.difference_update(rejected)
+        self._held.settled(rejected, burial.repeatable)
 
     def too_late(self, claimed: Claimed) -> None:
         """It is not ours any more, so nothing is sent for it."""

@@ -346,12 +346,17 @@ def acknowledge_without_an_answer(consumer: Consumer, tables: psycopg.Connection
     consumer.lose()
 
 
-def execute_again(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
-    """Another consumer is through with it."""
+def put_back(tables: psycopg.Connection[Any]) -> None:
+    """What was stored before it was claimed is ready, since the claim is undone."""
     tables.execute(
         """INSERT INTO celery.ready (queue_id, priority, message_id, deliveries)
         SELECT q.id, 0, m.id, 0 FROM celery.message m JOIN celery.queue q ON q.name = m.routing_key"""
     )
+
+
+def execute_again(consumer: Consumer, tables: psycopg.Connection[Any]) -> None:
+    """Another consumer is through with it."""
+    put_back(tables)
     with Connection(consumer.url) as other:
         other.default_channel.basic_get(QUEUE).ack()
 
@@ -392,6 +397,49 @@ def test_acknowledgement_under_way_that_a_crash_undid_and_another_had(
     with caplog.at_level(logging.WARNING):
         consumer.find()
         eventually(lambda: IN_DOUBT in caplog.text)
+
+
+@pytest.mark.parametrize("other", ["has it", "is through with it"])
+def test_rejection_of_what_a_crash_gave_to_another(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture, other: str
+) -> None:
+    """Celery rejects a task whose retry it could not publish; that another one executes it is told."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    write_ahead(tables)
+    consumer.drain()
+    consumer.lose()
+    consumer.got[0].reject()
+    crash(tables)
+    with Connection(consumer.url) as another, caplog.at_level(logging.WARNING):
+        put_back(tables)
+        got = another.default_channel.basic_get(QUEUE)
+        if other == "is through with it":
+            got.ack()
+        consumer.find()
+        eventually(lambda: "(task task-1) was undone by a crash of the server" in caplog.text)
+        if other == "has it":
+            got.ack()
+
+
+def test_rejection_whose_answer_was_lost(
+    consumer: Consumer, tables: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be our own that has taken the message away: the log accuses nobody."""
+    consumer.consume()
+    consumer.publish(b"task-1")
+    consumer.drain()
+    write_ahead(tables)
+    consumer.proxy.backward.clear()
+    consumer.got[0].reject()
+    eventually(lambda: consumer.intake.turn() or count(tables, "unacked") == 0)  # type: ignore[func-returns-value]
+    consumer.lose()
+    tables.execute("UPDATE celery.epoch SET id = gen_random_uuid()")
+    consumer.proxy.backward.set()
+    with caplog.at_level(logging.WARNING):
+        consumer.find()
+        eventually(lambda: "connected again" in caplog.text)
+    assert "was undone by a crash" not in caplog.text
 
 
 def test_acknowledgements_before_a_long_outage(
