@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .dsn import Dsn
     from .topology import Topology
+    from .wire import Session
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Transport(base.Transport):
         self._database: Database | None = None
         self._sessions: Database | None = None
         self._commands: Commands | None = None
+        self._reopening: Reopening[tuple[Session, Server]]
         self._intake: Intake | None = None
         self._maintenance: Maintenance | None = None
         self._hub: Any = None
@@ -102,6 +104,7 @@ class Transport(base.Transport):
         session, server = self._database.open_set_up()
         self._leave_what_is_over()
         if self._commands is not None:  # kombu connects again where `verify_connection` says no
+            self._reopening.abandon()
             self._commands.close()
         self._server = server
         self._commands = Commands(session, server, self._bell, self.options)

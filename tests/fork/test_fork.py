@@ -10,9 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from celery_postgres import dsn
-from celery_postgres.connection import Database
-from celery_postgres.options import Options
 from tests.fixtures.waiting import eventually
 
 PARENT = Path(__file__).with_name("parent.py")
@@ -62,21 +59,10 @@ def test_session_that_a_thread_is_opening(site):
     assert opening.wait(60) == 0, opening.tail()
 
 
-def test_sessions_that_threads_are_ending(database_url):
+def test_sessions_that_threads_are_ending(site):
     """They have no socket any more, and do not keep the child from turning the others away."""
-    database = Database(dsn.parse(database_url), Options())
-    opened = [database.open()[0] for _ in range(6)]
-    others = opened[3:]
-    for session in opened[:3]:
-        session._pgconn.finish()
-        assert session.broken is None
-    child = os.fork()
-    if not child:
-        nowhere = Path(os.devnull).stat().st_rdev
-        os._exit(sum(os.fstat(session.fileno()).st_rdev != nowhere for session in others))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    for session in others:
-        session.close()
+    ending = site.start("ending", [sys.executable, str(PARENT.with_name("ending.py"))])
+    assert ending.wait(60) == 0, ending.tail()
 
 
 def test_processes_of_a_pool_that_inherit_sessions(site):

@@ -292,6 +292,8 @@ def _made(url: str, database_url: str) -> str:
     return database_url
 
 
+# A thread of ours that draws a pause in the middle of a strategy is taken for the strategy.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @pytest.mark.parametrize("size", [QUICK, pytest.param(LONG, marks=pytest.mark.long)], ids=["quick", "long"])
 def test_histories(histories: type[Histories], size: settings) -> None:
     """Whatever is done: each message is where the reference says it is, and comes in its turn."""

@@ -66,6 +66,26 @@ def test_session_that_is_opened_anew() -> None:
     eventually(lambda: opened(reopening) == "session")
 
 
+def test_session_that_came_when_nobody_asked_any_more(connection: Connection) -> None:
+    """It had been asked for, took long, and then the whole connection was made anew: it is closed."""
+    transport = connection.transport
+    may_come, came = threading.Event(), []
+
+    def slow() -> Any:
+        assert may_come.wait(20)
+        came.append(transport._database.open())
+        return came[0]
+
+    transport._reopening._open = slow
+    transport.commands.session.close()
+    with pytest.raises(DatabaseUnavailable):
+        transport.commands  # noqa: B018  asks for another one
+    transport.establish_connection()
+    may_come.set()
+    eventually(lambda: came and came[0][0].broken is not None)
+    assert transport.commands.session.alive()
+
+
 def opened(reopening: Reopening[str]) -> str | None:
     try:
         return reopening.get()
